@@ -1,0 +1,309 @@
+"""One argument at a time: what a caller may pass, made plain.
+
+Each function takes one argument as it came and returns the one form that the rest of the package
+knows, or raises. What the arguments mean to each other is the business of `_problem`.
+
+    integer, integers     a Python int, or a tuple of them
+    padding               the same, a string, or a tuple of (before, after) pairs
+    array                 a base ndarray: native byte order, aligned, of a supported dtype
+    parameter             a copy that a module may own, cast to its dtype
+    output                the caller's own array, if a result may be written into it
+
+Nothing is converted that could lose a value: no float becomes an int, no bool counts as 1, no
+float64 image turns into float32, and no lazy array is computed behind its owner's back.
+
+These functions run on every call, so each begins with the test that ordinary arguments pass.
+"""
+
+from __future__ import annotations
+
+import operator
+import reprlib
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeGuard, TypeVar
+
+import numpy as np
+
+from pyconv._errors import ConvError, ConvTypeError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from numpy.typing import NDArray
+
+Ints: TypeAlias = int | tuple[int, ...]
+Padding: TypeAlias = int | str | tuple[int | tuple[int, int], ...]
+
+T = TypeVar("T")
+
+PADDING_MODES: Final = ("zeros", "reflect", "replicate", "circular")
+
+_FLOATS: Final = frozenset(map(np.dtype, ("float32", "float64")))
+_IMAGES: Final = _FLOATS | frozenset(map(np.dtype, "?bBhHiIlLqQ"))  # bool and every int
+
+_ONLY_INT: Final = frozenset([int])
+
+
+# --- integers -------------------------------------------------------------------------------------
+
+
+def integer(value: object, name: str) -> int:
+    """Take an int, or what is one (NumPy's integers): no bool, and nothing that would be rounded."""
+    if type(value) is int:
+        return value
+    index = _index(value)
+    if index is None:
+        raise _wrong_type(value, name, "an int")
+    return index
+
+
+def positive(value: object, name: str) -> int:
+    """Take an int of at least 1."""
+    number = integer(value, name)
+    if number < 1:
+        raise ConvError(f"{name} must be a positive integer, got {name}={number}")
+    return number
+
+
+def thread_count(value: object, name: str = "num_threads") -> int:
+    """Take the number of threads to use at most."""
+    return positive(value, name)
+
+
+def integers(value: object, name: str) -> Ints:
+    """Take an int for all axes, or a sequence of them; how many there are, `per_axis` checks."""
+    if type(value) is int:
+        return value
+    if type(value) is tuple and _ONLY_INT.issuperset(map(type, value)):
+        return value
+    found = _indices(value) if _is_sequence(value) else _index(value)
+    if found is None:
+        raise _wrong_type(value, name, "an int or a tuple of ints")
+    return found
+
+
+def per_axis(value: int | tuple[T, ...], ndim: int, name: str) -> tuple[int | T, ...]:
+    """Give each of `ndim` axes its value. As in torch's functions, a tuple of one serves all."""
+    if isinstance(value, tuple) and len(value) == 1:
+        value *= ndim
+    return exactly(value, ndim, name)
+
+
+def exactly(value: int | tuple[T, ...], ndim: int, name: str) -> tuple[int | T, ...]:
+    """Give each of `ndim` axes its value, from an int for all or a tuple of that length."""
+    if isinstance(value, int):
+        return (value,) * ndim
+    if len(value) == ndim:
+        return value
+    raise ConvError(
+        f"expected {name} to be a single integer value or a list of {ndim} values to match the "
+        f"convolution dimensions, but got {name}={list(value)}"
+    )
+
+
+def padding(value: object) -> Padding:
+    """Take an int, a sequence of ints, a string, or a sequence of (before, after) pairs."""
+    if type(value) is int or isinstance(value, str):
+        return value
+    if type(value) is tuple and _ONLY_INT.issuperset(map(type, value)):
+        return value
+    if _is_sequence(value) and any(map(_is_sequence, value)):
+        return tuple(_pair(sides, value) for sides in value)
+    return integers(value, "padding")
+
+
+def padding_mode(value: object) -> str:
+    """Take one of `PADDING_MODES`."""
+    if isinstance(value, str) and value in PADDING_MODES:
+        return value
+    allowed = ", ".join(map(repr, PADDING_MODES))
+    raise ConvError(f"padding_mode must be one of {{{allowed}}}, but got padding_mode='{value}'")
+
+
+def _index(value: object) -> int | None:
+    """Return `value` as an int, or None. A bool is more often a mistake than a number."""
+    if isinstance(value, bool):
+        return None
+    try:
+        return operator.index(value)  # type: ignore[arg-type]
+    except TypeError:
+        return None
+
+
+def _indices(values: Iterable[object]) -> tuple[int, ...] | None:
+    """Return every one of `values` as an int, or None if one of them is no integer."""
+    found = [_index(value) for value in values]
+    return tuple(index for index in found if index is not None) if None not in found else None
+
+
+def _pair(sides: object, value: object) -> tuple[int, int]:
+    """Take the padding before and after one axis, an item of `value`."""
+    found = _indices(sides) if _is_sequence(sides) else None
+    if found is None or len(found) != 2:
+        raise _wrong_type(value, "padding", "an int, a tuple of ints or (before, after) pairs")
+    return found[0], found[1]
+
+
+def _is_sequence(value: object) -> TypeGuard[Sequence[object]]:
+    return isinstance(value, (tuple, list)) or (isinstance(value, np.ndarray) and value.ndim > 0)
+
+
+# --- arrays ---------------------------------------------------------------------------------------
+
+
+def array(value: object, name: str) -> NDArray[Any]:
+    """Return `value` as kernels can read it: a base ndarray, native, aligned, of any strides.
+
+    A copy is made only of what is byte-swapped or misaligned, and keeps the order of the axes.
+    """
+    if type(value) is np.ndarray and value.dtype in _IMAGES and value.flags.aligned:
+        return value
+    found = read(value, name)
+    native = found.dtype.newbyteorder("=")
+    if native not in _IMAGES:
+        raise _not_implemented(found.dtype, name, "allowed are float32, float64, bool and integers")
+    if found.dtype.isnative and found.flags.aligned:
+        return found
+    return found.astype(native)
+
+
+def parameter(
+    value: object, name: str, shape: tuple[int, ...], dtype: np.dtype[Any]
+) -> NDArray[Any]:
+    """Copy `value` for a layer: contiguous, cast to `dtype`, held by nobody else."""
+    found = read(value, name)
+    if not np.can_cast(found.dtype, dtype, "same_kind"):
+        raise _not_implemented(found.dtype, name, f"it must be convertible to {dtype}")
+    if found.shape != shape:
+        raise ConvError(f"{name} must have the shape {list(shape)}, got {list(found.shape)}")
+    return np.array(found, dtype, order="C")
+
+
+def read(value: object, name: str) -> NDArray[Any]:
+    """Return `value` as a base ndarray of whatever dtype it has."""
+    if value is None or isinstance(value, (str, bytes, int, float, complex, np.generic)):
+        raise _wrong_type(value, name, "an array")
+    if _is_lazy(value):
+        raise ConvTypeError(
+            f"{name} is a lazy array ({type(value).__name__}), which pyconv does not compute on "
+            f"its own: use {name}.compute()"
+        )
+    if isinstance(value, np.ndarray) and np.ma.is_masked(value):
+        raise ConvTypeError(
+            f"{name} has masked elements, for which a convolution has no meaning: "
+            f"use {name}.filled(0)"
+        )
+    try:
+        if hasattr(value, "__dlpack__") and not hasattr(value, "__array__"):
+            return np.from_dlpack(value)
+        return np.asarray(value)
+    except MemoryError:
+        raise
+    except Exception as error:  # whatever the object's own conversion raises
+        raise ConvTypeError(f"{name} cannot be converted to an array: {error}") from error
+
+
+def float_dtype(value: object) -> np.dtype[Any]:
+    """Take the dtype of parameters, however it is spelt."""
+    try:
+        dtype: np.dtype[Any] = np.dtype(value)  # type: ignore[call-overload]
+    except TypeError as error:
+        raise ConvTypeError(f"dtype must be float32 or float64, got {value!r}") from error
+    if dtype not in _FLOATS:
+        raise ConvTypeError(f"dtype must be float32 or float64, got {dtype}")
+    return dtype
+
+
+def check_dtypes(x: np.dtype[Any], weight: np.dtype[Any], bias: np.dtype[Any] | None) -> None:
+    """Check that floats agree, and that the weights' dtype holds an integer image exactly.
+
+    The weights decide: they come with a model, the image comes from anywhere. So it is the image
+    that a message tells to convert.
+    """
+    if weight not in _FLOATS:
+        raise _not_implemented(weight, "weight", "allowed are float32 and float64")
+    if x in _FLOATS and x != weight:
+        raise ConvTypeError(
+            f"Input type ({x}) and weight type ({weight}) should be the same: "
+            f"use input.astype('{weight}')"
+        )
+    if not np.can_cast(x, weight):
+        raise ConvTypeError(
+            f"Input type ({x}) and weight type ({weight}) should be the same, as {weight} does not "
+            f"hold every {x}: use input.astype('{weight}') to round, or weight.astype('float64')"
+        )
+    if bias is not None and bias != weight:
+        raise ConvTypeError(
+            f"{'Input' if x == weight else 'Weight'} type ({weight}) and bias type ({bias}) "
+            f"should be the same: use bias.astype('{weight}')"
+        )
+
+
+def output(value: object, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Return `value` as a base ndarray, if a result can be written there. Its strides are free."""
+    if type(value) is not np.ndarray and (
+        not isinstance(value, np.ndarray) or isinstance(value, np.ma.MaskedArray)
+    ):
+        raise _wrong_type(value, "out", "an ndarray")
+    if value.dtype != dtype:
+        raise ConvTypeError(f"out must have the dtype {dtype}, got {value.dtype}")
+    if value.shape != shape:
+        raise ConvError(f"out must have the shape {list(shape)}, got {list(value.shape)}")
+    if not value.flags.writeable:
+        raise ConvError("out must be writeable, but is read-only")
+    out = np.asarray(value)
+    if _overlaps_itself(out):
+        raise ConvError(f"out must not overlap itself, but has the strides {out.strides}")
+    return out
+
+
+def is_apart(out: NDArray[Any], *inputs: NDArray[Any] | None) -> bool:
+    """Tell whether `out` can be written while `inputs` are read: aligned, and nowhere the same."""
+    return out.flags.aligned and not any(_overlap(out, each) for each in inputs if each is not None)
+
+
+def _overlaps_itself(out: NDArray[Any]) -> bool:
+    """Tell whether two elements of `out` share an address.
+
+    Two elements of one axis, i < j, are as far apart as 0 and j - i. So it is enough to compare the
+    first slice with all the others, and then to look inside the first.
+    """
+    if out.size == 0 or out.flags.forc:
+        return False
+    while out.ndim:
+        first, others = out[0, ...], out[1:]
+        if _overlap(first, others):
+            return True
+        out = first
+    return False
+
+
+def _overlap(a: NDArray[Any], b: NDArray[Any]) -> bool:
+    """Tell whether `a` and `b` share an address; yes if NumPy does not know after 10 000 attempts.
+
+    The first few decide for arrays that people make, where mere bounds would call two interleaved
+    arrays (the halves of the channels, say) one.
+    """
+    return np.may_share_memory(a, b, max_work=10_000)  # type: ignore[arg-type]
+
+
+def _is_lazy(value: object) -> bool:
+    """Follow Dask's protocol: a graph, or None where an object merely could hold one (xarray)."""
+    graph = getattr(value, "__dask_graph__", None)
+    return graph is not None and graph() is not None
+
+
+# --- messages -------------------------------------------------------------------------------------
+
+
+def _wrong_type(value: object, name: str, allowed: str) -> ConvTypeError:
+    """Use torch's phrase for an argument that its signature does not know."""
+    return ConvTypeError(
+        f"received an invalid combination of arguments - got {name}={reprlib.repr(value)} "
+        f"({type(value).__name__}), {name} must be {allowed}"
+    )
+
+
+def _not_implemented(dtype: np.dtype[Any], name: str, allowed: str) -> ConvTypeError:
+    """Use torch's phrase for a dtype, and name the conversion where one would do."""
+    fix = f"; use {name}.astype('float32')" if np.can_cast(dtype, np.float32, "same_kind") else ""
+    return ConvTypeError(f"convolution not implemented for '{dtype}' ({name}), {allowed}{fix}")

@@ -1,0 +1,112 @@
+# From numbers known at run time to constants known at compile time: every instance of the register tiles.
+#
+# Every function of a .pxd file is inlined where it is called, so each role and kernel width gets one C function
+# (_kernels.pyx), small enough to be compiled well, whose body is one of these ladders.
+#
+# An instance that would not fit into the registers of this build is never called, and is compiled to nothing. The
+# Python list of what exists (`variants` in _kernels.pyx) comes from the same two predicates.
+
+from pyconv._tile cimport Taps, depthwise_fits, depthwise_tile, tile, tile_fits
+from pyconv._vector cimport real, vec
+
+
+cdef inline void _fitting(
+    const int role, const int KW, const int NV, const int M,
+    const real *strip, const real *weights, const Taps *taps,
+    const vec *bias, const vec *sums, char *out, Py_ssize_t pitch,
+) noexcept nogil:
+    if tile_fits(M, NV):
+        tile(role, KW, NV, M, strip, weights, taps, bias, sums, out, pitch)
+
+
+cdef inline void _by_m(
+    const int role, const int KW, const int NV, int M,
+    const real *strip, const real *weights, const Taps *taps,
+    const vec *bias, const vec *sums, char *out, Py_ssize_t pitch,
+) noexcept nogil:
+    if M == 1:
+        _fitting(role, KW, NV, 1, strip, weights, taps, bias, sums, out, pitch)
+    elif M == 2:
+        _fitting(role, KW, NV, 2, strip, weights, taps, bias, sums, out, pitch)
+    elif M == 3:
+        _fitting(role, KW, NV, 3, strip, weights, taps, bias, sums, out, pitch)
+    elif M == 4:
+        _fitting(role, KW, NV, 4, strip, weights, taps, bias, sums, out, pitch)
+    elif M == 5:
+        _fitting(role, KW, NV, 5, strip, weights, taps, bias, sums, out, pitch)
+    elif M == 6:
+        _fitting(role, KW, NV, 6, strip, weights, taps, bias, sums, out, pitch)
+    elif M == 7:
+        _fitting(role, KW, NV, 7, strip, weights, taps, bias, sums, out, pitch)
+    elif M == 8:
+        _fitting(role, KW, NV, 8, strip, weights, taps, bias, sums, out, pitch)
+    elif M == 9:
+        _fitting(role, KW, NV, 9, strip, weights, taps, bias, sums, out, pitch)
+    elif M == 10:
+        _fitting(role, KW, NV, 10, strip, weights, taps, bias, sums, out, pitch)
+    elif M == 11:
+        _fitting(role, KW, NV, 11, strip, weights, taps, bias, sums, out, pitch)
+    elif M == 12:
+        _fitting(role, KW, NV, 12, strip, weights, taps, bias, sums, out, pitch)
+    elif M == 13:
+        _fitting(role, KW, NV, 13, strip, weights, taps, bias, sums, out, pitch)
+    elif M == 14:
+        _fitting(role, KW, NV, 14, strip, weights, taps, bias, sums, out, pitch)
+
+
+cdef inline void by_nv(
+    const int role, const int KW, int NV, int M,
+    const real *strip, const real *weights, const Taps *taps,
+    const vec *bias, const vec *sums, char *out, Py_ssize_t pitch,
+) noexcept nogil:
+    if NV == 1:
+        _by_m(role, KW, 1, M, strip, weights, taps, bias, sums, out, pitch)
+    elif NV == 2:
+        _by_m(role, KW, 2, M, strip, weights, taps, bias, sums, out, pitch)
+    elif NV == 3:
+        _by_m(role, KW, 3, M, strip, weights, taps, bias, sums, out, pitch)
+    elif NV == 4:
+        _by_m(role, KW, 4, M, strip, weights, taps, bias, sums, out, pitch)
+
+
+cdef inline void _fitting_depthwise(
+    const int KH, const int SH, const int NV, const int R,
+    const real *strip, Py_ssize_t row_pitch, const real *weights, const Taps *taps,
+    const vec *bias, char *out, Py_ssize_t pitch,
+) noexcept nogil:
+    if depthwise_fits(R, NV):
+        depthwise_tile(KH, SH, NV, R, strip, row_pitch, weights, taps, bias, out, pitch)
+
+
+cdef inline void _by_rows(
+    const int KH, const int SH, const int NV, int R,
+    const real *strip, Py_ssize_t row_pitch, const real *weights, const Taps *taps,
+    const vec *bias, char *out, Py_ssize_t pitch,
+) noexcept nogil:
+    if R == 1:
+        _fitting_depthwise(KH, SH, NV, 1, strip, row_pitch, weights, taps, bias, out, pitch)
+    elif R == 2:
+        _fitting_depthwise(KH, SH, NV, 2, strip, row_pitch, weights, taps, bias, out, pitch)
+    elif R == 3:
+        _fitting_depthwise(KH, SH, NV, 3, strip, row_pitch, weights, taps, bias, out, pitch)
+    elif R == 4:
+        _fitting_depthwise(KH, SH, NV, 4, strip, row_pitch, weights, taps, bias, out, pitch)
+
+
+cdef inline void depthwise_by_nv(
+    const int KH, const int SH, int NV, int R,
+    const real *strip, Py_ssize_t row_pitch, const real *weights, const Taps *taps,
+    const vec *bias, char *out, Py_ssize_t pitch,
+) noexcept nogil:
+    if NV == 1:
+        _by_rows(KH, SH, 1, R, strip, row_pitch, weights, taps, bias, out, pitch)
+    elif NV == 2:
+        _by_rows(KH, SH, 2, R, strip, row_pitch, weights, taps, bias, out, pitch)
+    elif NV == 3:
+        _by_rows(KH, SH, 3, R, strip, row_pitch, weights, taps, bias, out, pitch)
+    elif NV == 4:
+        _by_rows(KH, SH, 4, R, strip, row_pitch, weights, taps, bias, out, pitch)
+
+
+cdef inline bint depthwise_exists(Py_ssize_t KH, Py_ssize_t SH) noexcept nogil:
+    return (KH == 3 or KH == 5 or KH == 7) and (SH == 1 or SH == 2)

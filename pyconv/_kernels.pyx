@@ -1,0 +1,841 @@
+"""The loop nests around the tiles, and the only entry points of the compiled part.
+
+This file is compiled once for each instruction set (setup.py: LEVELS) into a module of its own; _dispatch.py chooses.
+A `Convolution` is a plan (_plan.py) lowered to C: numbers and offset tables, no decisions. Its call
+
+    for task in tasks:                       in parallel: (image, group, row block, column block, channel block)
+        for channels of the reduction:       one pass, unless a strip of all of them would not fit the cache
+            gather the strip                                                                    _strip.pxd
+            for block of output channels:    its packed weights stay in the cache
+                for row, for tile of the row:
+                    seed, multiply, scatter                                       _store.pxd, _tile.pxd
+
+writes each output element from exactly one task, so that there is nothing to lock, and nothing that a thread count
+could change.
+"""
+
+from cpython.buffer cimport (
+    PyBUF_STRIDES, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer,
+)
+from cpython.exc cimport PyErr_CheckSignals
+from cython.parallel cimport prange, threadid
+from libc.stdlib cimport calloc, free
+from libc.string cimport memset
+
+from pyconv._instances cimport by_nv, depthwise_by_nv, depthwise_exists
+from pyconv._peak cimport CHAINS, multiply_add_chains
+from pyconv._store cimport scatter
+from pyconv._strip cimport Axis, Image, Segment, gather, int16, int32, int64, int8, uint16, uint32, uint64, uint8
+from pyconv._tile cimport (
+    DEPTHWISE, MAX_M, MAX_NV, MAX_ROWS, OC_VECTOR, OW_VECTOR, Taps, depthwise_fits, tile_fits,
+)
+from pyconv._vector cimport VECTOR_BYTES, f32v, f64v, real, vec
+
+cdef extern from "stdlib.h" nogil:
+    int posix_memalign(void **memory, size_t alignment, size_t size)
+
+cdef enum:
+    CACHE_LINE = 64
+    # A tile buffer's rows: MAX_M rounded up to the 8 rows that are transposed at a time.
+    TILE_ROWS = 16
+    TILE_BYTES = TILE_ROWS * MAX_NV * VECTOR_BYTES
+
+ROLES = {"oc": OC_VECTOR, "ow": OW_VECTOR, "dw": DEPTHWISE}
+PADDING_MODES = ("zeros", "reflect", "replicate", "circular")  # in the order of _strip.pxd
+PIXELS = ("float32", "float64", "bool", "uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64")
+
+cdef enum:
+    FLOAT32
+    FLOAT64
+    BOOL
+    UINT8
+    INT8
+    UINT16
+    INT16
+    UINT32
+    INT32
+    UINT64
+    INT64
+
+
+# The instances' doors: one C function for each role and kernel width.
+
+cdef void oc_kw1(
+    int NV, int M, const real *strip, const real *weights, const Taps *taps,
+    const vec *bias, const vec *sums, char *out, Py_ssize_t pitch,
+) noexcept nogil:
+    by_nv(OC_VECTOR, 1, NV, M, strip, weights, taps, bias, sums, out, pitch)
+
+
+cdef void oc_kw3(
+    int NV, int M, const real *strip, const real *weights, const Taps *taps,
+    const vec *bias, const vec *sums, char *out, Py_ssize_t pitch,
+) noexcept nogil:
+    by_nv(OC_VECTOR, 3, NV, M, strip, weights, taps, bias, sums, out, pitch)
+
+
+cdef void oc_any(
+    int NV, int M, const real *strip, const real *weights, const Taps *taps,
+    const vec *bias, const vec *sums, char *out, Py_ssize_t pitch,
+) noexcept nogil:
+    by_nv(OC_VECTOR, 0, NV, M, strip, weights, taps, bias, sums, out, pitch)
+
+
+cdef void ow_kw1(
+    int NV, int M, const real *strip, const real *weights, const Taps *taps,
+    const vec *bias, const vec *sums, char *out, Py_ssize_t pitch,
+) noexcept nogil:
+    by_nv(OW_VECTOR, 1, NV, M, strip, weights, taps, bias, sums, out, pitch)
+
+
+cdef void ow_kw3(
+    int NV, int M, const real *strip, const real *weights, const Taps *taps,
+    const vec *bias, const vec *sums, char *out, Py_ssize_t pitch,
+) noexcept nogil:
+    by_nv(OW_VECTOR, 3, NV, M, strip, weights, taps, bias, sums, out, pitch)
+
+
+cdef void ow_any(
+    int NV, int M, const real *strip, const real *weights, const Taps *taps,
+    const vec *bias, const vec *sums, char *out, Py_ssize_t pitch,
+) noexcept nogil:
+    by_nv(OW_VECTOR, 0, NV, M, strip, weights, taps, bias, sums, out, pitch)
+
+
+cdef void dw_3s1(
+    int NV, int R, const real *strip, Py_ssize_t row_pitch, const real *weights, const Taps *taps,
+    const vec *bias, char *out, Py_ssize_t pitch,
+) noexcept nogil:
+    depthwise_by_nv(3, 1, NV, R, strip, row_pitch, weights, taps, bias, out, pitch)
+
+
+cdef void dw_3s2(
+    int NV, int R, const real *strip, Py_ssize_t row_pitch, const real *weights, const Taps *taps,
+    const vec *bias, char *out, Py_ssize_t pitch,
+) noexcept nogil:
+    depthwise_by_nv(3, 2, NV, R, strip, row_pitch, weights, taps, bias, out, pitch)
+
+
+cdef void dw_5s1(
+    int NV, int R, const real *strip, Py_ssize_t row_pitch, const real *weights, const Taps *taps,
+    const vec *bias, char *out, Py_ssize_t pitch,
+) noexcept nogil:
+    depthwise_by_nv(5, 1, NV, R, strip, row_pitch, weights, taps, bias, out, pitch)
+
+
+cdef void dw_5s2(
+    int NV, int R, const real *strip, Py_ssize_t row_pitch, const real *weights, const Taps *taps,
+    const vec *bias, char *out, Py_ssize_t pitch,
+) noexcept nogil:
+    depthwise_by_nv(5, 2, NV, R, strip, row_pitch, weights, taps, bias, out, pitch)
+
+
+cdef void dw_7s1(
+    int NV, int R, const real *strip, Py_ssize_t row_pitch, const real *weights, const Taps *taps,
+    const vec *bias, char *out, Py_ssize_t pitch,
+) noexcept nogil:
+    depthwise_by_nv(7, 1, NV, R, strip, row_pitch, weights, taps, bias, out, pitch)
+
+
+cdef void dw_7s2(
+    int NV, int R, const real *strip, Py_ssize_t row_pitch, const real *weights, const Taps *taps,
+    const vec *bias, char *out, Py_ssize_t pitch,
+) noexcept nogil:
+    depthwise_by_nv(7, 2, NV, R, strip, row_pitch, weights, taps, bias, out, pitch)
+
+
+cdef inline void run_tile_vec(
+    int role, int NV, int M, const real *strip, const real *weights, const Taps *taps,
+    const vec *bias, const vec *sums, char *out, Py_ssize_t pitch,
+) noexcept nogil:
+    if role == OC_VECTOR:
+        if taps.n_kw == 1:
+            oc_kw1(NV, M, strip, weights, taps, bias, sums, out, pitch)
+        elif taps.n_kw == 3:
+            oc_kw3(NV, M, strip, weights, taps, bias, sums, out, pitch)
+        else:
+            oc_any(NV, M, strip, weights, taps, bias, sums, out, pitch)
+    elif taps.n_kw == 1:
+        ow_kw1(NV, M, strip, weights, taps, bias, sums, out, pitch)
+    elif taps.n_kw == 3:
+        ow_kw3(NV, M, strip, weights, taps, bias, sums, out, pitch)
+    else:
+        ow_any(NV, M, strip, weights, taps, bias, sums, out, pitch)
+
+
+cdef inline void run_tile(
+    int role, int NV, int M, const real *strip, const real *weights, const Taps *taps,
+    const real *bias, const real *sums, char *out, Py_ssize_t pitch,
+) noexcept nogil:
+    if real is float:
+        run_tile_vec(
+            role, NV, M, strip, weights, taps, <const f32v *> bias, <const f32v *> sums, out, pitch)
+    else:
+        run_tile_vec(
+            role, NV, M, strip, weights, taps, <const f64v *> bias, <const f64v *> sums, out, pitch)
+
+
+cdef inline void run_depthwise_vec(
+    Py_ssize_t SH, int NV, int R, const real *strip, Py_ssize_t row_pitch, const real *weights, const Taps *taps,
+    const vec *bias, char *out, Py_ssize_t pitch,
+) noexcept nogil:
+    if taps.n_kh == 3 and SH == 1:
+        dw_3s1(NV, R, strip, row_pitch, weights, taps, bias, out, pitch)
+    elif taps.n_kh == 3 and SH == 2:
+        dw_3s2(NV, R, strip, row_pitch, weights, taps, bias, out, pitch)
+    elif taps.n_kh == 5 and SH == 1:
+        dw_5s1(NV, R, strip, row_pitch, weights, taps, bias, out, pitch)
+    elif taps.n_kh == 5 and SH == 2:
+        dw_5s2(NV, R, strip, row_pitch, weights, taps, bias, out, pitch)
+    elif taps.n_kh == 7 and SH == 1:
+        dw_7s1(NV, R, strip, row_pitch, weights, taps, bias, out, pitch)
+    elif taps.n_kh == 7 and SH == 2:
+        dw_7s2(NV, R, strip, row_pitch, weights, taps, bias, out, pitch)
+
+
+cdef inline void run_depthwise(
+    Py_ssize_t SH, int NV, int R, const real *strip, Py_ssize_t row_pitch, const real *weights, const Taps *taps,
+    const real *bias, char *out, Py_ssize_t pitch,
+) noexcept nogil:
+    if real is float:
+        run_depthwise_vec(SH, NV, R, strip, row_pitch, weights, taps, <const f32v *> bias, out, pitch)
+    else:
+        run_depthwise_vec(SH, NV, R, strip, row_pitch, weights, taps, <const f64v *> bias, out, pitch)
+
+
+cdef struct Split:
+    # n items in `parts` parts that differ by one at most: the first n_big have `big` items.
+    Py_ssize_t parts, big, n_big
+
+
+cdef inline Split split(Py_ssize_t n, Py_ssize_t parts) noexcept nogil:
+    cdef Split s
+    s.parts = parts
+    s.big = (n + parts - 1) // parts
+    s.n_big = n - parts * (s.big - 1)
+    return s
+
+
+cdef inline Split split_by(Py_ssize_t n, Py_ssize_t most) noexcept nogil:
+    return split(n, (n + most - 1) // most)
+
+
+cdef inline Py_ssize_t start_of(const Split *s, Py_ssize_t i) noexcept nogil:
+    return i * s.big - max(i - s.n_big, 0)
+
+
+cdef inline Py_ssize_t size_of(const Split *s, Py_ssize_t i) noexcept nogil:
+    return s.big if i < s.n_big else s.big - 1
+
+
+cdef struct Lowered:
+    int role, dtype, pixel, NV
+    Py_ssize_t pixel_bytes
+    Py_ssize_t M[MAX_NV + 1]  # the largest M of a tile with NV vectors
+    Py_ssize_t mb, g, icg, ocg, oh, ow, kh, kw
+    Py_ssize_t oh_blk, ow_blk, ic_blk
+    Py_ssize_t n_oh_blk, n_ow_blk, n_ic_blk, n_oc_task
+    Py_ssize_t n_tasks, flops_per_task
+    Split oc_split    # output channels of a group (oc: in vectors) into blocks of packed weights
+    Split task_split  # these blocks into tasks
+    Axis rows, cols
+    Py_ssize_t row_reach, col_reach  # from the first tap's pixel to the last one's
+    Py_ssize_t row_pitch, ic_pitch  # of the strip, in elements
+    Py_ssize_t *kh_offset           # of the strip, in elements
+    Py_ssize_t *kw_offset
+    Py_ssize_t strip_bytes, thread_bytes
+    Py_ssize_t bias_pitch, group_pitch  # of the packed weights, in elements
+    int padding_mode
+    bint in_place
+
+
+cdef struct Call:
+    # What differs from call to call: addresses and strides, in bytes.
+    const char *x
+    const char *packed
+    char *out
+    char *scratch
+    Py_ssize_t x_stride[4]
+    Py_ssize_t out_stride[4]
+    bint in_place  # the image itself serves as the strip
+
+
+cdef struct Task:
+    Py_ssize_t n, g, oh_start, n_oh, ow_start, n_ow, block_begin, block_end
+
+
+cdef inline Task decode(const Lowered *p, Py_ssize_t index) noexcept nogil:
+    cdef:
+        Task t
+        Py_ssize_t i
+    i = index % p.n_oc_task
+    t.block_begin = start_of(&p.task_split, i)
+    t.block_end = t.block_begin + size_of(&p.task_split, i)
+    index = index // p.n_oc_task
+    t.ow_start = index % p.n_ow_blk * p.ow_blk
+    t.n_ow = min(p.ow_blk, p.ow - t.ow_start)
+    index = index // p.n_ow_blk
+    t.oh_start = index % p.n_oh_blk * p.oh_blk
+    t.n_oh = min(p.oh_blk, p.oh - t.oh_start)
+    index = index // p.n_oh_blk
+    t.g = index % p.g
+    t.n = index // p.g
+    return t
+
+
+cdef inline void gather_pixels(
+    const Lowered *p, real *strip, const Image *image, const Task *t, Py_ssize_t n_ic,
+) noexcept nogil:
+    # From the image's dtype to the accumulator's. float32 accumulators take the integers that they hold exactly.
+    if p.pixel == FLOAT32:
+        if real is float:
+            gather(strip, p.row_pitch, p.ic_pitch, <const float *> image.data, image, &p.rows, &p.cols, n_ic,
+                   t.oh_start, t.n_oh, t.ow_start, t.n_ow)
+    elif p.pixel == UINT8 or p.pixel == BOOL:
+        gather(strip, p.row_pitch, p.ic_pitch, <const uint8 *> image.data, image, &p.rows, &p.cols, n_ic,
+               t.oh_start, t.n_oh, t.ow_start, t.n_ow)
+    elif p.pixel == INT8:
+        gather(strip, p.row_pitch, p.ic_pitch, <const int8 *> image.data, image, &p.rows, &p.cols, n_ic,
+               t.oh_start, t.n_oh, t.ow_start, t.n_ow)
+    elif p.pixel == UINT16:
+        gather(strip, p.row_pitch, p.ic_pitch, <const uint16 *> image.data, image, &p.rows, &p.cols, n_ic,
+               t.oh_start, t.n_oh, t.ow_start, t.n_ow)
+    elif p.pixel == INT16:
+        gather(strip, p.row_pitch, p.ic_pitch, <const int16 *> image.data, image, &p.rows, &p.cols, n_ic,
+               t.oh_start, t.n_oh, t.ow_start, t.n_ow)
+    elif real is double:
+        if p.pixel == FLOAT64:
+            gather(strip, p.row_pitch, p.ic_pitch, <const double *> image.data, image, &p.rows, &p.cols, n_ic,
+                   t.oh_start, t.n_oh, t.ow_start, t.n_ow)
+        elif p.pixel == UINT32:
+            gather(strip, p.row_pitch, p.ic_pitch, <const uint32 *> image.data, image, &p.rows, &p.cols, n_ic,
+                   t.oh_start, t.n_oh, t.ow_start, t.n_ow)
+        elif p.pixel == INT32:
+            gather(strip, p.row_pitch, p.ic_pitch, <const int32 *> image.data, image, &p.rows, &p.cols, n_ic,
+                   t.oh_start, t.n_oh, t.ow_start, t.n_ow)
+        elif p.pixel == UINT64:
+            gather(strip, p.row_pitch, p.ic_pitch, <const uint64 *> image.data, image, &p.rows, &p.cols, n_ic,
+                   t.oh_start, t.n_oh, t.ow_start, t.n_ow)
+        else:
+            gather(strip, p.row_pitch, p.ic_pitch, <const int64 *> image.data, image, &p.rows, &p.cols, n_ic,
+                   t.oh_start, t.n_oh, t.ow_start, t.n_ow)
+
+
+cdef struct Ahead:
+    # Where the next task's pixels lie, a cache line at a time: each tile asks for one line of every channel, so that
+    # they arrive while this task computes instead of while the next one gathers.
+    const char *data
+    Py_ssize_t ic_stride, row_stride, n_rows, n_lines
+    Py_ssize_t row, line
+
+
+cdef inline void look_ahead(Ahead *ahead, Taps *taps) noexcept nogil:
+    taps.ahead = ahead.data + ahead.row * ahead.row_stride + ahead.line * CACHE_LINE
+    taps.ahead_pitch = ahead.ic_stride
+    if ahead.row < ahead.n_rows:
+        ahead.line += 1
+        if ahead.line == ahead.n_lines:
+            ahead.line = 0
+            ahead.row += 1
+    else:
+        taps.ahead = ahead.data
+        taps.ahead_pitch = 0
+
+
+cdef inline Ahead pixels_of(const Lowered *p, const Call *call, Py_ssize_t index) noexcept nogil:
+    cdef:
+        Task t
+        Ahead ahead
+        Py_ssize_t begin, end
+    memset(&ahead, 0, sizeof(Ahead))
+    ahead.data = call.x
+    if index >= p.n_tasks or index % p.n_oc_task or p.n_ic_blk > 1 or call.x_stride[3] != p.pixel_bytes:
+        return ahead
+    t = decode(p, index)
+    begin = max(0, t.oh_start * p.rows.step - p.rows.pad)
+    end = min(p.rows.extent, (t.oh_start + t.n_oh - 1) * p.rows.step - p.rows.pad + p.row_reach + 1)
+    ahead.n_rows = max(0, end - begin)
+    ahead.data = ahead.data + (
+        t.n * call.x_stride[0] + t.g * p.icg * call.x_stride[1] + begin * call.x_stride[2]
+    )
+    begin = max(0, t.ow_start * p.cols.step - p.cols.pad)
+    end = min(p.cols.extent, (t.ow_start + t.n_ow - 1) * p.cols.step - p.cols.pad + p.col_reach + 1)
+    ahead.n_lines = (max(0, end - begin) * p.pixel_bytes + CACHE_LINE - 1) // CACHE_LINE
+    ahead.data = ahead.data + begin * call.x_stride[3]
+    ahead.ic_stride = call.x_stride[1]
+    ahead.row_stride = call.x_stride[2]
+    if ahead.n_lines == 0:
+        ahead.n_rows = 0
+    return ahead
+
+
+cdef struct Pass:
+    # One pass of a task over the channels [ic_start, ic_start + taps.n_ic) of the reduction.
+    Taps taps
+    Ahead ahead
+    Py_ssize_t row_pitch   # of the strip
+    Py_ssize_t ic_start
+    bint first, last
+    Py_ssize_t tile_pitch  # from one tile's buffer to the next; 0 where one pass is all and one buffer serves
+
+
+cdef inline char *output_of(
+    const Lowered *p, const Call *call, const Task *t, Py_ssize_t oc, Py_ssize_t row, Py_ssize_t col,
+) noexcept nogil:
+    return (
+        call.out + t.n * call.out_stride[0] + (t.g * p.ocg + oc) * call.out_stride[1]
+        + (t.oh_start + row) * call.out_stride[2] + (t.ow_start + col) * call.out_stride[3]
+    )
+
+
+cdef inline void multiply_tile(
+    int role, int NV, Py_ssize_t M, Py_ssize_t lanes, const real *strip, const real *weights, Pass *q,
+    const real *bias, real *c, char *out, Py_ssize_t row_stride, Py_ssize_t lane_stride,
+) noexcept nogil:
+    # One tile, from the bias or the sums so far to the output or the sums.
+    cdef:
+        Py_ssize_t width = NV * (VECTOR_BYTES // <Py_ssize_t> sizeof(real))
+        const real *sums = NULL if q.first else c
+    look_ahead(&q.ahead, &q.taps)
+    if q.last and lanes == width and lane_stride == sizeof(real):
+        run_tile(role, NV, <int> M, strip, weights, &q.taps, bias, sums, out, row_stride)
+        return
+    run_tile(role, NV, <int> M, strip, weights, &q.taps, bias, sums, <char *> c, width * sizeof(real))
+    if q.last:
+        scatter(c, M, lanes, width, out, row_stride, lane_stride)
+
+
+cdef inline void multiply_oc(
+    const Lowered *p, const Call *call, const Task *t, Pass *q,
+    const real *strip, const real *group, real *c,
+) noexcept nogil:
+    # Vectors of output channels times scalars of pixels.
+    cdef:
+        Py_ssize_t VL = VECTOR_BYTES // sizeof(real)
+        Py_ssize_t taps = p.kh * p.kw
+        Py_ssize_t block, oc, width, row, i, col, m
+        int NV
+        Split tiles
+        const real *weights
+    for block in range(t.block_begin, t.block_end):
+        oc = start_of(&p.oc_split, block) * VL
+        NV = <int> size_of(&p.oc_split, block)
+        width = NV * VL
+        weights = group + p.bias_pitch + (oc * p.icg + q.ic_start * width) * taps
+        tiles = split_by(t.n_ow, p.M[NV])
+        for row in range(t.n_oh):
+            col = 0
+            for i in range(tiles.parts):
+                m = size_of(&tiles, i)
+                multiply_tile(
+                    OC_VECTOR, NV, m, min(width, p.ocg - oc), strip + row * q.row_pitch + col, weights, q,
+                    group + oc, c, output_of(p, call, t, oc, row, col), call.out_stride[3], call.out_stride[1],
+                )
+                c = c + q.tile_pitch
+                col = col + m
+    # end: block
+
+
+cdef inline void multiply_ow(
+    const Lowered *p, const Call *call, const Task *t, Pass *q,
+    const real *strip, const real *group, real *c,
+) noexcept nogil:
+    # Vectors of pixels times scalars of output channels. A tile that would reach past the row moves back to end with
+    # it, where it can: the pixels computed twice get the same bits twice.
+    cdef:
+        Py_ssize_t VL = VECTOR_BYTES // sizeof(real)
+        Py_ssize_t taps = p.kh * p.kw
+        Py_ssize_t block, oc, m, row, i, col, start, width
+        int NV
+        Split tiles = split_by((t.n_ow + VL - 1) // VL, p.NV)
+        const real *weights
+    for block in range(t.block_begin, t.block_end):
+        oc = start_of(&p.oc_split, block)
+        m = size_of(&p.oc_split, block)
+        weights = group + p.bias_pitch + (oc * p.icg + q.ic_start * m) * taps
+        for row in range(t.n_oh):
+            start = 0
+            for i in range(tiles.parts):
+                NV = <int> size_of(&tiles, i)
+                width = NV * VL
+                col = max(0, min(start, t.n_ow - width))
+                multiply_tile(
+                    OW_VECTOR, NV, m, min(width, t.n_ow - col), strip + row * q.row_pitch + col, weights, q,
+                    group + oc * VL, c, output_of(p, call, t, oc, row, col), call.out_stride[1], call.out_stride[3],
+                )
+                c = c + q.tile_pitch
+                start = start + width
+    # end: block
+
+
+cdef inline void multiply_dw(
+    const Lowered *p, const Call *call, const Task *t, Pass *q,
+    const real *strip, const real *group, real *c,
+) noexcept nogil:
+    # Vectors of pixels in several rows times the weights of one channel.
+    cdef:
+        Py_ssize_t VL = VECTOR_BYTES // sizeof(real)
+        Py_ssize_t oc, i, j, row, n_rows, start, col, width
+        int NV
+        Split tiles = split_by((t.n_ow + VL - 1) // VL, p.NV)
+        Split bands = split_by(t.n_oh, p.M[p.NV])
+        const real *weights
+        const real *pixels
+        char *out
+    for oc in range(t.block_begin, t.block_end):
+        weights = group + p.bias_pitch + oc * p.kh * p.kw
+        row = 0
+        for j in range(bands.parts):
+            n_rows = size_of(&bands, j)
+            start = 0
+            for i in range(tiles.parts):
+                NV = <int> size_of(&tiles, i)
+                width = NV * VL
+                col = max(0, min(start, t.n_ow - width))
+                pixels = strip + row * q.row_pitch + col
+                out = output_of(p, call, t, oc, row, col)
+                if width <= t.n_ow and call.out_stride[3] == sizeof(real):
+                    run_depthwise(
+                        p.rows.step, NV, <int> n_rows, pixels, q.row_pitch, weights, &q.taps, group + oc * VL,
+                        out, call.out_stride[2],
+                    )
+                else:
+                    run_depthwise(
+                        p.rows.step, NV, <int> n_rows, pixels, q.row_pitch, weights, &q.taps, group + oc * VL,
+                        <char *> c, width * sizeof(real),
+                    )
+                    scatter(
+                        c, n_rows, min(width, t.n_ow), width, out, call.out_stride[2], call.out_stride[3],
+                    )
+                start = start + width
+            row = row + n_rows
+    # end: oc
+
+
+cdef inline void run_task_of(const Lowered *p, const Call *call, Py_ssize_t index, const real *tag, char *scratch) noexcept nogil:
+    cdef:
+        Task t = decode(p, index)
+        Pass q
+        Image image
+        Py_ssize_t i, origin
+        real *strip = <real *> scratch
+        real *c = <real *> (scratch + p.strip_bytes)
+        const real *group = (<const real *> call.packed) + t.g * p.group_pitch
+        const real *source
+    q.taps.n_kh = p.kh
+    q.taps.n_kw = p.kw
+    q.taps.kh_offset = p.kh_offset
+    q.taps.kw_offset = p.kw_offset
+    q.ahead = pixels_of(p, call, index + 1)
+    q.tile_pitch = TILE_BYTES // <Py_ssize_t> sizeof(real) if p.n_ic_blk > 1 else 0
+    image.ic_stride = call.x_stride[1]
+    image.ih_stride = call.x_stride[2]
+    image.iw_stride = call.x_stride[3]
+    image.padding_mode = p.padding_mode
+    for i in range(p.n_ic_blk):
+        q.first = i == 0
+        q.last = i == p.n_ic_blk - 1
+        q.ic_start = i * p.ic_blk
+        q.taps.n_ic = min(p.ic_blk, p.icg - q.ic_start)
+        image.data = call.x + t.n * call.x_stride[0] + (t.g * p.icg + q.ic_start) * call.x_stride[1]
+        if call.in_place:
+            origin = t.oh_start * p.rows.step * image.ih_stride + t.ow_start * p.cols.step * image.iw_stride
+            source = <const real *> (image.data + origin)
+            q.row_pitch = p.rows.step * image.ih_stride // <Py_ssize_t> sizeof(real)
+            q.taps.ic_pitch = image.ic_stride // <Py_ssize_t> sizeof(real)
+        else:
+            gather_pixels(p, strip, &image, &t, q.taps.n_ic)
+            source = strip
+            q.row_pitch = p.row_pitch
+            q.taps.ic_pitch = p.ic_pitch
+        if p.role == OC_VECTOR:
+            multiply_oc(p, call, &t, &q, source, group, c)
+        elif p.role == OW_VECTOR:
+            multiply_ow(p, call, &t, &q, source, group, c)
+        else:
+            multiply_dw(p, call, &t, &q, source, group, c)
+
+
+cdef void run_task(const Lowered *p, const Call *call, Py_ssize_t index, Py_ssize_t thread) noexcept nogil:
+    cdef char *scratch = call.scratch + thread * p.thread_bytes
+    if p.dtype == FLOAT32:
+        run_task_of(p, call, index, <const float *> call.x, scratch)
+    else:
+        run_task_of(p, call, index, <const double *> call.x, scratch)
+
+
+cdef inline void pack_group(
+    const Lowered *p, const real *tag, const char *weight, const Py_ssize_t *strides,
+    const char *bias, Py_ssize_t bias_stride, real *packed,
+) noexcept nogil:
+    # weight[oc][ic][kh][kw], of one group, to [block][ic][kh][kw][lane or scalar], after its bias.
+    cdef:
+        Py_ssize_t VL = VECTOR_BYTES // sizeof(real) if p.role == OC_VECTOR else 1
+        # A bias that goes with a scalar stands in every lane of a vector.
+        Py_ssize_t copies = 1 if p.role == OC_VECTOR else VECTOR_BYTES // sizeof(real)
+        Py_ssize_t K = p.icg * p.kh * p.kw
+        Py_ssize_t block, oc, width, n_oc, ic, kh, kw, k
+        const char *tap
+        real *to
+    for k in range(p.bias_pitch):
+        oc = k // copies
+        packed[k] = (<const real *> (bias + oc * bias_stride))[0] if bias != NULL and oc < p.ocg else 0
+    for block in range(p.oc_split.parts):
+        oc = start_of(&p.oc_split, block) * VL
+        width = size_of(&p.oc_split, block) * VL
+        n_oc = min(width, p.ocg - oc)
+        to = packed + p.bias_pitch + oc * K
+        for ic in range(p.icg):
+            for kh in range(p.kh):
+                for kw in range(p.kw):
+                    tap = weight + oc * strides[0] + ic * strides[1] + kh * strides[2] + kw * strides[3]
+                    for k in range(n_oc):
+                        to[k] = (<const real *> (tap + k * strides[0]))[0]
+                    for k in range(n_oc, width):
+                        to[k] = 0
+                    to = to + width
+    # end: block
+
+
+def variants():
+    """Every tile of this build: ``(role, NV, M)``, for the depthwise role ``("dw", NV, rows)``."""
+    cdef int NV, M
+    found = []
+    for NV in range(1, MAX_NV + 1):
+        for M in range(1, MAX_M + 1):
+            if tile_fits(M, NV):
+                found.append(("oc", NV, M))
+                found.append(("ow", NV, M))
+        for M in range(1, MAX_ROWS + 1):
+            if depthwise_fits(M, NV):
+                found.append(("dw", NV, M))
+    return tuple(found)
+
+
+def vector_bytes():
+    """The width of a vector in this build."""
+    return VECTOR_BYTES
+
+
+def has_depthwise(kh, sh):
+    """Whether the depthwise tile exists for a kernel of ``kh`` rows and a vertical stride of ``sh``."""
+    return depthwise_exists(kh, sh)
+
+
+def multiply_adds(dtype, Py_ssize_t steps):
+    """Run the peak loop of this build on one core; return the operations done (two for each multiply-add and lane)."""
+    cdef:
+        # CHAINS vectors of at most 64 bytes.
+        float f32[12 * 16]
+        double f64[12 * 8]
+        Py_ssize_t i
+        bint single = PIXELS.index(dtype) == FLOAT32
+    for i in range(12 * 16):
+        f32[i] = 1 + i  # every chain its own: equal ones would be computed once
+    for i in range(12 * 8):
+        f64[i] = 1 + i
+    with nogil:
+        if single:
+            multiply_add_chains(steps, <float> 0.5, <f32v *> f32)
+        else:
+            multiply_add_chains(steps, <double> 0.5, <f64v *> f64)
+    if f32[0] != f32[0] or f64[0] != f64[0]:  # never so, but the compiler must not drop a loop of no consequence
+        raise ArithmeticError("the peak loop diverged")
+    return 2 * steps * CHAINS * VECTOR_BYTES // (4 if single else 8)
+
+
+cdef class Convolution:
+    """A plan, lowered: ``pack`` the weights, then call it on arrays.
+
+    Parameters
+    ----------
+    plan : pyconv._plan.Plan
+        Made for this module's vector width and variants.
+    """
+
+    cdef:
+        Lowered p
+        void *tables
+        readonly Py_ssize_t packed_size
+        readonly Py_ssize_t thread_bytes
+        readonly Py_ssize_t n_tasks
+
+    def __cinit__(self, plan):
+        cdef Lowered *p = &self.p
+        problem = plan.problem
+        p.role = ROLES[plan.role]
+        p.dtype = PIXELS.index(problem.dtype)
+        p.pixel = PIXELS.index(problem.src_dtype)
+        p.pixel_bytes = plan.pixel_bytes
+        p.row_reach = (problem.kh - 1) * problem.dh
+        p.col_reach = (problem.kw - 1) * problem.dw
+        p.padding_mode = PADDING_MODES.index(problem.padding_mode)
+        p.mb, p.g, p.oh, p.ow, p.kh, p.kw = problem.mb, problem.g, problem.oh, problem.ow, problem.kh, problem.kw
+        p.icg = problem.ic // problem.g
+        p.ocg = problem.oc // problem.g
+        p.NV = plan.NV
+        for nv, m in enumerate(plan.M, start=1):
+            p.M[nv] = m
+        p.oh_blk, p.ow_blk, p.ic_blk = plan.oh_blk, plan.ow_blk, plan.ic_blk
+        p.n_oh_blk, p.n_ow_blk, p.n_ic_blk = plan.n_oh_blk, plan.n_ow_blk, plan.n_ic_blk
+        p.n_oc_task = plan.n_oc_task
+        self._set_channels(plan)
+        self._set_strip(plan)
+        p.n_tasks = plan.n_tasks
+        p.flops_per_task = max(1, plan.flops // max(1, plan.n_tasks))
+        p.in_place = plan.in_place
+        self.n_tasks = p.n_tasks
+        self.thread_bytes = p.thread_bytes
+
+    cdef _set_channels(self, plan):
+        cdef:
+            Lowered *p = &self.p
+            Py_ssize_t lanes = plan.lanes if p.role == OC_VECTOR else 1
+            Py_ssize_t units = (p.ocg + lanes - 1) // lanes
+        p.oc_split = split(units, plan.n_oc_blk)
+        p.task_split = split(plan.n_oc_blk, p.n_oc_task)
+        p.bias_pitch = units * plan.lanes  # one for each lane, whichever way the vectors run
+        p.group_pitch = p.bias_pitch + units * lanes * p.icg * p.kh * p.kw
+        self.packed_size = p.g * p.group_pitch
+
+    cdef _set_strip(self, plan):
+        cdef:
+            Lowered *p = &self.p
+            Py_ssize_t *offsets
+            Segment *segments
+        rows, cols, problem = plan.rows, plan.cols, plan.problem
+        self.tables = calloc(
+            (p.kh + p.kw) * sizeof(Py_ssize_t) + (len(rows.segments) + len(cols.segments)) * sizeof(Segment), 1
+        )
+        if self.tables == NULL:
+            raise MemoryError("the offset tables of a convolution")
+        offsets = <Py_ssize_t *> self.tables
+        segments = <Segment *> (offsets + p.kh + p.kw)
+        p.ic_pitch = cols.length
+        p.row_pitch = p.ic_blk * p.ic_pitch
+        p.kh_offset = offsets
+        p.kw_offset = offsets + p.kh
+        for k, tap in enumerate(rows.taps):
+            p.kh_offset[k] = tap * p.row_pitch
+        for k, tap in enumerate(cols.taps):
+            p.kw_offset[k] = tap
+        p.rows = Axis(problem.ih, problem.pt, problem.sh, rows.overhang, len(rows.segments), segments)
+        p.cols = Axis(
+            problem.iw, problem.pl, problem.sw, cols.overhang, len(cols.segments), segments + len(rows.segments)
+        )
+        for k, segment in enumerate(rows.segments + cols.segments):
+            segments[k] = Segment(segment.first, segment.extra, segment.offset)
+        p.strip_bytes = plan.strip_bytes
+        p.thread_bytes = plan.thread_bytes
+
+    def __dealloc__(self):
+        free(self.tables)
+
+    def pack(self, weight, bias, packed):
+        """Fill ``packed`` (``packed_size`` elements) from ``weight`` (oc, ic // g, kh, kw) and ``bias`` (oc,) or None."""
+        cdef:
+            Py_buffer w, b, to
+            Py_ssize_t g, group_bytes
+            Lowered *p = &self.p
+            const char *group_bias = NULL
+            Py_ssize_t bias_stride = 0
+        PyObject_GetBuffer(weight, &w, PyBUF_STRIDES)
+        try:
+            PyObject_GetBuffer(packed, &to, PyBUF_STRIDES | PyBUF_WRITABLE)
+            try:
+                if bias is not None:
+                    PyObject_GetBuffer(bias, &b, PyBUF_STRIDES)
+                    bias_stride = b.strides[0]
+                try:
+                    with nogil:
+                        for g in range(p.g):
+                            if bias is not None:
+                                group_bias = <const char *> b.buf + g * p.ocg * bias_stride
+                            if p.dtype == FLOAT32:
+                                pack_group(
+                                    p, <const float *> to.buf, <const char *> w.buf + g * p.ocg * w.strides[0],
+                                    w.strides, group_bias, bias_stride, <float *> to.buf + g * p.group_pitch,
+                                )
+                            else:
+                                pack_group(
+                                    p, <const double *> to.buf, <const char *> w.buf + g * p.ocg * w.strides[0],
+                                    w.strides, group_bias, bias_stride, <double *> to.buf + g * p.group_pitch,
+                                )
+                finally:
+                    if bias is not None:
+                        PyBuffer_Release(&b)
+            finally:
+                PyBuffer_Release(&to)
+        finally:
+            PyBuffer_Release(&w)
+
+    def __call__(self, x, packed, out, Py_ssize_t n_threads):
+        """Convolve ``x`` (mb, ic, ih, iw) with packed weights into ``out`` (mb, oc, oh, ow), any strides."""
+        cdef:
+            Py_buffer xb, wb, ob
+            Call call
+            int i
+        PyObject_GetBuffer(x, &xb, PyBUF_STRIDES)
+        try:
+            PyObject_GetBuffer(packed, &wb, PyBUF_STRIDES)
+            try:
+                PyObject_GetBuffer(out, &ob, PyBUF_STRIDES | PyBUF_WRITABLE)
+                try:
+                    for i in range(4):
+                        call.x_stride[i] = xb.strides[i]
+                        call.out_stride[i] = ob.strides[i]
+                    call.x = <const char *> xb.buf
+                    call.packed = <const char *> wb.buf
+                    call.out = <char *> ob.buf
+                    self._run(&call, n_threads)
+                finally:
+                    PyBuffer_Release(&ob)
+            finally:
+                PyBuffer_Release(&wb)
+        finally:
+            PyBuffer_Release(&xb)
+
+    cdef _run(self, Call *call, Py_ssize_t n_threads):
+        cdef:
+            Lowered *p = &self.p
+            Py_ssize_t begin = 0
+            Py_ssize_t end, t, i
+            # Between slices a pending Ctrl-C is answered: 2 GFLOP are some 20 ms of a core at its best.
+            Py_ssize_t slice_tasks = max(n_threads, n_threads * 2_000_000_000 // p.flops_per_task)
+            Py_ssize_t chunk
+            void *scratch = NULL
+        call.in_place = self._serves_as_strip(call)
+        if posix_memalign(&scratch, CACHE_LINE, n_threads * p.thread_bytes) != 0:
+            raise MemoryError(f"{n_threads * p.thread_bytes} bytes of scratch for a convolution")
+        call.scratch = <char *> scratch
+        try:
+            # Tiles are transposed 8 rows at a time, and rows past the last one are read before they are dropped.
+            for i in range(n_threads):
+                memset(call.scratch + i * p.thread_bytes + p.strip_bytes, 0, p.thread_bytes - p.strip_bytes)
+            while begin < p.n_tasks:
+                end = min(p.n_tasks, begin + slice_tasks)
+                with nogil:
+                    if n_threads == 1:
+                        for t in range(begin, end):
+                            run_task(p, call, t, 0)
+                    else:
+                        chunk = max(1, (end - begin) // (16 * n_threads))
+                        for t in prange(begin, end, num_threads=<int> n_threads, schedule="dynamic", chunksize=chunk):
+                            run_task(p, call, t, threadid())
+                begin = end
+                if begin < p.n_tasks:
+                    PyErr_CheckSignals()
+        finally:
+            free(scratch)
+
+    cdef bint _serves_as_strip(self, Call *call):
+        # The plan has checked the taps and the dtype; pixels must lie side by side, too.
+        cdef:
+            Lowered *p = &self.p
+            Py_ssize_t size = 4 if p.dtype == FLOAT32 else 8
+        return (
+            p.in_place
+            and (call.x_stride[3] * p.cols.step == size or p.ow == 1)
+            and call.x_stride[1] % size == 0
+            and call.x_stride[2] % size == 0
+        )

@@ -1,0 +1,77 @@
+"""One axis of a strip: which coordinates of the image it holds, and where each tap finds them.
+
+An output position ``o`` reads coordinate ``o * step + k * dilation`` of the padded image for its tap ``k``. A tile wants
+the same tap of neighbouring positions to lie side by side, whatever the stride. Taps whose ``k * dilation`` leave the
+same remainder modulo the stride see the same sequence of coordinates, only shifted: they can share one *segment*,
+which holds every ``step``-th coordinate::
+
+    step 2, 3 taps, 4 positions          coordinate  0 1 2 3 4 5 6 7 8
+    segment 0 (taps 0 and 2)                         0   2   4   6   8
+    segment 1 (tap 1)                                  1   3   5   7
+
+Sharing pays while the taps' shifts overlap. Where they do not (a dilation wider than the block of outputs), a tap gets
+a segment of its own, so that no axis ever holds more than the smaller of the window's extent and one slot for each
+(position, tap).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """Every ``step``-th coordinate from ``first`` on; slots ``[offset, offset + positions + extra)`` of the line."""
+
+    first: int
+    extra: int
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """The slots of one axis for a block of output positions.
+
+    ``taps[k]`` is the slot that tap ``k`` of the block's first position reads; position ``i`` reads slot
+    ``taps[k] + i``. ``overhang`` slots at the end of each segment hold zeros, for vectors that reach past the block.
+    """
+
+    segments: tuple[Segment, ...]
+    taps: tuple[int, ...]
+    length: int
+    overhang: int
+
+
+def lay_out(taps: int, step: int, dilation: int, block: int, overhang: int = 0) -> Line:
+    """Lay out one axis for ``block`` output positions.
+
+    Parameters
+    ----------
+    taps, step, dilation : int
+        Kernel extent, stride and dilation along this axis.
+    block : int
+        Output positions that the line serves.
+    overhang : int, optional
+        Slots that a vector may read beyond the last position.
+    """
+    by_remainder: dict[int, list[int]] = {}
+    for k in range(taps):
+        by_remainder.setdefault(k * dilation % step, []).append(k)
+
+    segments: list[Segment] = []
+    offsets = [0] * taps
+    length = 0
+    for shared in by_remainder.values():
+        first = shared[0] * dilation
+        extra = (shared[-1] * dilation - first) // step
+        if block + extra <= block * len(shared):
+            segments.append(Segment(first, extra, length))
+            for k in shared:
+                offsets[k] = length + (k * dilation - first) // step
+            length += block + extra + overhang
+        else:
+            for k in shared:
+                segments.append(Segment(k * dilation, 0, length))
+                offsets[k] = length
+                length += block + overhang
+    return Line(tuple(segments), tuple(offsets), length, overhang)

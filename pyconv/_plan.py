@@ -1,0 +1,348 @@
+"""From a problem to a plan: which tile, in which role, over which blocks, by how many threads.
+
+A plan is a value: a pure function of (problem, tile table, cache sizes, thread count), made without touching data or
+compiled code, printable and testable. It decides everything that the kernel then only carries out. No decision can
+change a bit of the result (_tile.pxd), only the time and the scratch.
+
+**Tile.** The cost of a tile for one tap, in cycles, is that of its scarcest resource (`tile_cycles`). Every role and
+every NV is priced with all its tails (ragged output channels, ragged rows), and the cheapest wins.
+
+**Blocks.** A task owns a block of output rows (and columns, where rows are long) of one image and group. Its strip
+should leave the larger part of L2 to the packed weights, which stream past it once for every tile.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+from math import ceil
+
+from pyconv._line import Line, lay_out
+from pyconv._problem import ConvProblem
+
+# A tile's accumulators pass through a buffer of 16 rows (14 rounded up to the 8 that are transposed at a time) of at
+# most 4 vectors.
+_TILE_ROWS = 16
+_MAX_NV = 4
+_CACHE_LINE = 64
+
+
+@dataclass(frozen=True, slots=True)
+class TileTable:
+    """What one build of the kernels offers: ``largest[role][NV - 1]`` is the largest M that fits its registers."""
+
+    isa: str
+    vector_bytes: int
+    largest: tuple[tuple[str, tuple[int, ...]], ...]
+    depthwise_kernels: frozenset[tuple[int, int]]
+
+    @classmethod
+    def of(
+        cls,
+        isa: str,
+        vector_bytes: int,
+        variants: Iterable[tuple[str, int, int]],
+        depthwise_kernels: Iterable[tuple[int, int]],
+    ) -> TileTable:
+        """Summarise the list of variants ``(role, NV, M)`` that a build reports."""
+        most: dict[str, list[int]] = {}
+        for role, nv, m in variants:
+            row = most.setdefault(role, [0] * _MAX_NV)
+            row[nv - 1] = max(row[nv - 1], m)
+        return cls(
+            isa,
+            vector_bytes,
+            tuple((role, tuple(row)) for role, row in most.items()),
+            frozenset(depthwise_kernels),
+        )
+
+    def most(self, role: str) -> tuple[int, ...]:
+        """The largest M for NV = 1, 2, 3, 4; 0 where none fits."""
+        return dict(self.largest)[role]
+
+
+@dataclass(frozen=True, slots=True)
+class Caches:
+    """Bytes of one core's first and second level data cache."""
+
+    l1: int
+    l2: int
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How a problem is computed. See the module's text; the fields are read by ``_kernels.Convolution``.
+
+    ``M[NV - 1]`` is the largest number of scalars that go with NV vectors. ``n_oc_blk`` counts the blocks that the
+    output channels of a group are packed in, ``n_oc_task`` the tasks that share these blocks out.
+    """
+
+    problem: ConvProblem
+    isa: str
+    role: str
+    lanes: int
+    NV: int
+    M: tuple[int, ...]
+    oh_blk: int
+    ow_blk: int
+    ic_blk: int
+    n_oc_blk: int
+    n_oc_task: int
+    rows: Line
+    cols: Line
+    in_place: bool
+    threads: int
+
+    @property
+    def n_oh_blk(self) -> int:
+        return ceil_div(self.problem.oh, self.oh_blk)
+
+    @property
+    def n_ow_blk(self) -> int:
+        return ceil_div(self.problem.ow, self.ow_blk)
+
+    @property
+    def n_ic_blk(self) -> int:
+        return ceil_div(self.problem.ic // self.problem.g, self.ic_blk)
+
+    @property
+    def n_tasks(self) -> int:
+        p = self.problem
+        return p.mb * p.g * self.n_oh_blk * self.n_ow_blk * self.n_oc_task
+
+    @property
+    def flops(self) -> int:
+        """Useful operations: two for each multiply-add, padding included."""
+        return useful_flops(self.problem)
+
+    @property
+    def pixel_bytes(self) -> int:
+        """Bytes of one element of the image."""
+        return _ITEM_BYTES[self.problem.src_dtype]
+
+    @property
+    def strip_bytes(self) -> int:
+        slots = self.rows.length * self.ic_blk * self.cols.length
+        return round_up(slots * item_size(self.problem), _CACHE_LINE)
+
+    @property
+    def thread_bytes(self) -> int:
+        """Scratch of one thread: a strip and the buffers of the tiles in flight."""
+        tiles = 1 if self.n_ic_blk == 1 else self._tiles_per_task()
+        return self.strip_bytes + tiles * _TILE_ROWS * _MAX_NV * self.vector_bytes + _CACHE_LINE
+
+    @property
+    def vector_bytes(self) -> int:
+        return self.lanes * item_size(self.problem)
+
+    @property
+    def scratch_bytes(self) -> int:
+        """Scratch of a call, over all threads."""
+        return self.threads * self.thread_bytes
+
+    @property
+    def packing(self) -> tuple[object, ...]:
+        """Equal for plans that share one packed copy of the weights."""
+        return (self.isa, self.role == "oc", self.lanes, self.n_oc_blk, self.problem.dtype, self.problem.g)
+
+    def _tiles_per_task(self) -> int:
+        blocks = ceil_div(self.n_oc_blk, self.n_oc_task)
+        if self.role == "oc":
+            per_row = max(ceil_div(self.ow_blk, m) for m in self.M[: self.NV] if m)
+        else:
+            per_row = ceil_div(ceil_div(self.ow_blk, self.lanes), self.NV)
+        return blocks * self.oh_blk * per_row
+
+    def __str__(self) -> str:
+        p = self.problem
+        tile = {
+            "oc": f"{self.M[self.NV - 1]} pixels x {self.NV} vectors of {self.lanes} output channels",
+            "ow": f"{self.M[self.NV - 1]} output channels x {self.NV} vectors of {self.lanes} pixels",
+            "dw": f"{self.M[self.NV - 1]} rows x {self.NV} vectors of {self.lanes} pixels",
+        }[self.role]
+        role = {"oc": "oc-vector", "ow": "ow-vector", "dw": "depthwise"}[self.role]
+        return (
+            f"{self.isa}, {role}, tile {tile}, blocks of {self.oh_blk}x{self.ow_blk} of {p.oh}x{p.ow} pixels, "
+            f"{self.n_tasks} tasks on {self.threads} thread{'s' if self.threads != 1 else ''}, "
+            f"{self.scratch_bytes / 1024:.0f} KiB scratch"
+        )
+
+
+def ceil_div(a: int, b: int) -> int:
+    return -(-a // b)
+
+
+def round_up(a: int, b: int) -> int:
+    return ceil_div(a, b) * b
+
+
+_ITEM_BYTES = {
+    "bool": 1, "uint8": 1, "int8": 1, "uint16": 2, "int16": 2, "uint32": 4, "int32": 4, "float32": 4,
+    "uint64": 8, "int64": 8, "float64": 8,
+}  # fmt: skip
+
+
+def item_size(problem: ConvProblem) -> int:
+    """Bytes of an accumulator."""
+    return _ITEM_BYTES[problem.dtype]
+
+
+def useful_flops(p: ConvProblem) -> int:
+    return 2 * p.mb * p.oc * p.oh * p.ow * (p.ic // p.g) * p.kh * p.kw
+
+
+def tile_cycles(m: int, nv: int) -> float:
+    """Cycles that a tile of m scalars and nv vectors takes for one tap.
+
+    Two multiply-adds and two loads are issued a cycle, six instructions in all; an accumulator is ready again after 4
+    cycles. The loop itself adds about 3 instructions.
+    """
+    return max(m * nv / 2, (m + nv) / 2, 4.0, (m * nv + m + nv + 3) / 6)
+
+
+def store_cycles(m: int, nv: int, transposed: bool) -> float:
+    """Cycles from the accumulators to the output, beside some 20 for the call.
+
+    A vector is stored in one cycle. Transposing 8 of them takes 24 shuffles, one a cycle, and the stores; a group of
+    fewer rows ends in twice as many, partial, stores.
+    """
+    if not transposed:
+        return 20 + m * nv
+    whole, rest = divmod(m, 8)
+    return 20 + m * nv + nv * (40 * whole + (72 if rest else 0))
+
+
+def even_tails(n: int, most: int) -> list[tuple[int, int]]:
+    """``(size, how many)`` of the parts, at most ``most`` long, that n is evenly split into."""
+    parts = ceil_div(n, most)
+    big = ceil_div(n, parts)
+    n_big = n - parts * (big - 1)
+    return [(size, count) for size, count in ((big, n_big), (big - 1, parts - n_big)) if count]
+
+
+def _cycles(p: ConvProblem, role: str, nv: int, most: tuple[int, ...], lanes: int, channels_last: bool) -> float:
+    """Cycles for one row of the output, of one image and group, in tiles of up to nv vectors."""
+    taps = p.ic // p.g * p.kh * p.kw
+    vectors, scalars = p.oc // p.g, p.ow
+    if role == "ow":
+        vectors, scalars = scalars, vectors
+    transposed = (role == "oc") != channels_last
+    cycles = sum(
+        blocks * tiles * (taps * tile_cycles(m, v) + store_cycles(m, v, transposed))
+        for v, blocks in even_tails(ceil_div(vectors, lanes), nv)
+        for m, tiles in even_tails(scalars, most[v - 1] if role == "oc" else most[nv - 1])
+    )
+    # Vectors of pixels start anywhere in a cache line, those of packed weights on its boundary.
+    return cycles * (1.08 if role == "ow" and p.kw > 1 else 1.0)
+
+
+def _choose_tile(p: ConvProblem, table: TileTable, lanes: int, channels_last: bool) -> tuple[str, int]:
+    """The cheapest (role, NV)."""
+    if p.ic == p.g and p.dh == 1 and p.oc <= 2 * p.g and (p.kh, p.sh) in table.depthwise_kernels:
+        most = table.most("dw")
+        fitting = [nv for nv in range(1, _MAX_NV + 1) if most[nv - 1] >= min(p.oh, 2)]
+        vectors = ceil_div(p.ow, lanes)
+        return "dw", min(fitting, key=lambda nv: (ceil_div(vectors, nv), nv))
+    return min(
+        (
+            (role, nv)
+            for role in ("oc", "ow")
+            for nv, m in enumerate(table.most(role), start=1)
+            if m
+        ),
+        key=lambda tile: _cycles(p, *tile, table.most(tile[0]), lanes, channels_last),
+    )
+
+
+def _blocks(
+    p: ConvProblem, caches: Caches, overhang: int, unit: int
+) -> tuple[int, int, int, Line, Line]:
+    """``(oh_blk, ow_blk, ic_blk, rows, cols)``: a strip within its share of L2, as tall as possible, full rows first.
+
+    A quarter of L2 leaves room for the weights that stream past the strip. Without neighbours (1x1) nothing is gained
+    by a large strip, and a smaller one is still in the cache when its last block of output channels reads it.
+    """
+    share = 8 if p.kh == p.kw == 1 else 4
+    budget = caches.l2 // share // item_size(p)
+    icg = p.ic // p.g
+
+    def rows(oh_blk: int) -> Line:
+        return lay_out(p.kh, p.sh, p.dh, oh_blk)
+
+    def cols(ow_blk: int) -> Line:
+        return lay_out(p.kw, p.sw, p.dw, ow_blk, overhang)
+
+    row = rows(1).length
+    ow_blk = p.ow
+    while ow_blk > unit and row * icg * cols(ow_blk).length > budget:
+        ow_blk = round_up(ceil_div(ow_blk, 2), unit)
+    line = cols(ow_blk)
+    ic_blk = max(1, min(icg, budget // (row * line.length)))
+    oh_blk = 1
+    if ic_blk == icg:
+        while oh_blk < p.oh and rows(oh_blk + 1).length * icg * line.length <= budget:
+            oh_blk += 1
+        oh_blk = ceil_div(p.oh, ceil_div(p.oh, oh_blk))
+    return oh_blk, ow_blk, ic_blk, rows(oh_blk), line
+
+
+# Opening a parallel region costs a few microseconds; below this much work for each thread (some 10 us) it does not pay.
+_FLOPS_PER_THREAD = 1_000_000
+
+
+@lru_cache(maxsize=1024)
+def make_plan(
+    problem: ConvProblem,
+    table: TileTable,
+    caches: Caches,
+    threads: int,
+    channels_last: bool = False,
+    tile: tuple[str, int, int] | None = None,
+) -> Plan:
+    """Plan a problem.
+
+    Parameters
+    ----------
+    problem : ConvProblem
+        What to compute; at least one image.
+    table : TileTable
+        The tiles to choose from.
+    caches : Caches
+        Sizes that the blocks are fitted to.
+    threads : int
+        The most threads to use.
+    channels_last : bool, optional
+        Whether neighbouring channels, not neighbouring pixels, lie side by side in the output.
+    tile : (role, NV, M), optional
+        Use this variant instead of the cheapest (tests and benchmarks go through all of them).
+    """
+    p = problem
+    lanes = table.vector_bytes // item_size(p)
+    ocg = p.oc // p.g
+    if tile is None:
+        role, nv = _choose_tile(p, table, lanes, channels_last)
+        largest = table.most(role)
+    else:
+        role, nv, m = tile
+        largest = tuple(min(m, most) for most in table.most(role))
+    units = ceil_div(ocg, lanes) if role == "oc" else ocg
+    n_oc_blk = ceil_div(units, {"oc": nv, "ow": largest[nv - 1], "dw": 1}[role])
+
+    overhang = 0 if role == "oc" else lanes - 1
+    oh_blk, ow_blk, ic_blk, rows, cols = _blocks(p, caches, overhang, lanes)
+    threads = max(1, min(threads, useful_flops(p) // _FLOPS_PER_THREAD))
+    if threads > 1:
+        # Blocks of rows until every thread has two tasks, then blocks of output channels.
+        wanted = ceil_div(2 * threads, p.mb * p.g * ceil_div(p.ow, ow_blk))
+        oh_blk = min(oh_blk, max(1, ceil_div(p.oh, wanted)))
+        rows = lay_out(p.kh, p.sh, p.dh, oh_blk)
+    tasks = p.mb * p.g * ceil_div(p.oh, oh_blk) * ceil_div(p.ow, ow_blk)
+    n_oc_task = min(n_oc_blk, max(1, ceil_div(threads, tasks)))
+    in_place = (
+        role == "oc" and (p.kh, p.kw, p.pt, p.pb, p.pl, p.pr) == (1, 1, 0, 0, 0, 0) and p.dtype == p.src_dtype
+    )
+    return Plan(
+        problem, table.isa, role, lanes, nv, largest, oh_blk, ow_blk, ic_blk, n_oc_blk, n_oc_task, rows, cols, in_place,
+        min(threads, tasks * n_oc_task),
+    )  # fmt: skip

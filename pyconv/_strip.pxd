@@ -1,0 +1,212 @@
+# Gather: from the user's array, as it lies in memory, into a strip, in which every tap of every pixel exists.
+#
+#     strip[row][ic][col]
+#
+# Everything irregular ends here: padding and its modes, stride, dilation, any byte strides, the image's dtype. Only
+# elements of the array are read, each as often as the strip holds it, and every slot of the strip that a tile may
+# read is written (a vector may reach past the last pixel of a row: those slots are zero).
+#
+# How one axis of the strip is laid out is decided by _line.py: as segments, each of which holds every `step`-th
+# coordinate of the image from a first one on, so that a strided convolution, too, reads neighbouring slots:
+#
+#     stride 2, 3 taps:   coordinates  0 1 2 3 4 5 6     segment 0:  0 2 4 6     taps 0 and 2
+#                                                        segment 1:  1 3 5       tap 1
+
+from libc.string cimport memcpy, memset
+
+from pyconv._vector cimport VECTOR_BYTES, real, transpose8
+
+ctypedef unsigned char uint8
+ctypedef signed char int8
+ctypedef unsigned short uint16
+ctypedef short int16
+ctypedef unsigned int uint32
+ctypedef int int32
+ctypedef unsigned long long uint64
+ctypedef long long int64
+
+ctypedef fused pixel:
+    float
+    double
+    uint8
+    int8
+    uint16
+    int16
+    uint32
+    int32
+    uint64
+    int64
+
+cdef enum:
+    ZEROS = 0
+    REFLECT = 1
+    REPLICATE = 2
+    CIRCULAR = 3
+
+
+cdef struct Segment:
+    Py_ssize_t first   # coordinate of its first slot, for output position 0 of an unpadded image
+    Py_ssize_t extra   # slots beyond one for each output position
+    Py_ssize_t offset  # its first slot in the line
+
+
+cdef struct Axis:
+    Py_ssize_t extent    # of the image
+    Py_ssize_t pad       # before coordinate 0
+    Py_ssize_t step      # the convolution's stride
+    Py_ssize_t overhang  # slots that a vector may read past the last output position
+    Py_ssize_t n_segments
+    Segment *segments
+
+
+cdef struct Image:
+    const char *data  # of one image and group
+    Py_ssize_t ic_stride, ih_stride, iw_stride  # bytes
+    int padding_mode
+
+
+cdef struct Run:
+    # A segment's slots for some output positions: [0, low) lie before the image, [low, high) in it, [high, count)
+    # after it. Slot j holds coordinate first + j * step.
+    Py_ssize_t first, low, high, count
+
+
+cdef inline Run run_of(const Axis *axis, const Segment *segment, Py_ssize_t start, Py_ssize_t n) noexcept nogil:
+    # For output positions [start, start + n).
+    cdef Run run
+    run.first = start * axis.step + segment.first - axis.pad
+    run.count = n + segment.extra
+    run.low = (axis.step - 1 - run.first) // axis.step if run.first < 0 else 0
+    run.high = (axis.extent - run.first + axis.step - 1) // axis.step if run.first < axis.extent else 0
+    run.low = min(run.low, run.count)
+    run.high = min(run.high, run.count)
+    return run
+
+
+cdef inline Py_ssize_t source_of(int padding_mode, Py_ssize_t i, Py_ssize_t extent) noexcept nogil:
+    # The coordinate whose value stands at coordinate i of the padded image; -1: an explicit zero. _problem.py has
+    # checked that one reflection, or one turn, is enough.
+    if 0 <= i < extent:
+        return i
+    if padding_mode == REFLECT:
+        return -i if i < 0 else 2 * (extent - 1) - i
+    if padding_mode == REPLICATE:
+        return 0 if i < 0 else extent - 1
+    if padding_mode == CIRCULAR:
+        return i + extent if i < 0 else i - extent
+    return -1
+
+
+cdef inline void gather_border(
+    real *slots, const pixel *line, const Image *image, const Axis *cols, const Run *run,
+    Py_ssize_t begin, Py_ssize_t end,
+) noexcept nogil:
+    cdef Py_ssize_t j, source
+    for j in range(begin, end):
+        source = source_of(image.padding_mode, run.first + j * cols.step, cols.extent)
+        if source < 0:
+            slots[j] = 0
+        else:
+            slots[j] = <real> (<const pixel *> (<const char *> line + source * image.iw_stride))[0]
+
+
+cdef inline void gather_inside(
+    real *slots, const pixel *line, Py_ssize_t stride, Py_ssize_t n,
+) noexcept nogil:
+    cdef Py_ssize_t j
+    if stride == sizeof(pixel):
+        for j in range(n):
+            slots[j] = <real> line[j]
+    elif stride == 2 * sizeof(pixel):
+        for j in range(n):
+            slots[j] = <real> line[2 * j]
+    else:
+        for j in range(n):
+            slots[j] = <real> (<const pixel *> (<const char *> line + j * stride))[0]
+
+
+cdef inline void transpose_inside(
+    real *slots, Py_ssize_t ic_pitch, const real *line, Py_ssize_t stride, Py_ssize_t n_ic, Py_ssize_t n,
+) noexcept nogil:
+    # Channels-last: neighbouring channels lie together, neighbouring pixels `stride` bytes apart.
+    cdef:
+        Py_ssize_t lanes = VECTOR_BYTES // sizeof(real)
+        Py_ssize_t i, j, ic, k
+        real block[8 * 16]
+        const real *source
+    for j in range(0, n - 7, 8):
+        source = <const real *> (<const char *> line + j * stride)
+        for i in range(n_ic // lanes):
+            transpose8(source + i * lanes, stride, block)
+            for k in range(lanes):
+                memcpy(slots + (i * lanes + k) * ic_pitch + j, block + 8 * k, 8 * sizeof(real))
+        for ic in range(n_ic - n_ic % lanes, n_ic):
+            for k in range(8):
+                slots[ic * ic_pitch + j + k] = (<const real *> (<const char *> source + k * stride))[ic]
+    for j in range(n - n % 8, n):
+        source = <const real *> (<const char *> line + j * stride)
+        for ic in range(n_ic):
+            slots[ic * ic_pitch + j] = source[ic]
+
+
+cdef inline void gather_row(
+    real *row, Py_ssize_t ic_pitch, const pixel *line, const Image *image, const Axis *cols,
+    Py_ssize_t n_ic, Py_ssize_t start, Py_ssize_t n,
+) noexcept nogil:
+    # One row of the image, all channels: output columns [start, start + n).
+    cdef:
+        Py_ssize_t s, ic, filled
+        Py_ssize_t stride = cols.step * image.iw_stride
+        bint channels_last = n_ic > 1 and image.ic_stride == sizeof(pixel) and stride != sizeof(pixel)
+        Run run
+        real *slots
+        const pixel *channel
+        const pixel *inside
+    for s in range(cols.n_segments):
+        run = run_of(cols, &cols.segments[s], start, n)
+        slots = row + cols.segments[s].offset
+        inside = <const pixel *> (<const char *> line + (run.first + run.low * cols.step) * image.iw_stride)
+        filled = 0
+        if pixel is real:
+            if channels_last and run.high > run.low:
+                transpose_inside(slots + run.low, ic_pitch, inside, stride, n_ic, run.high - run.low)
+                filled = 1
+        for ic in range(n_ic):
+            channel = <const pixel *> (<const char *> line + ic * image.ic_stride)
+            gather_border(slots, channel, image, cols, &run, 0, run.low)
+            if not filled and run.high > run.low:
+                gather_inside(
+                    slots + run.low,
+                    <const pixel *> (<const char *> inside + ic * image.ic_stride),
+                    stride, run.high - run.low,
+                )
+            gather_border(slots, channel, image, cols, &run, run.high, run.count)
+            if cols.overhang:
+                memset(slots + run.count, 0, cols.overhang * sizeof(real))
+            slots = slots + ic_pitch
+
+
+cdef inline void gather(
+    real *strip, Py_ssize_t row_pitch, Py_ssize_t ic_pitch, const pixel *tag,
+    const Image *image, const Axis *rows, const Axis *cols, Py_ssize_t n_ic,
+    Py_ssize_t oh_start, Py_ssize_t n_oh, Py_ssize_t ow_start, Py_ssize_t n_ow,
+) noexcept nogil:
+    # The strip of output rows [oh_start, oh_start + n_oh) and columns [ow_start, ow_start + n_ow). `tag` carries the
+    # image's dtype only.
+    cdef:
+        Py_ssize_t s, j, source
+        Run run
+        real *row
+    for s in range(rows.n_segments):
+        run = run_of(rows, &rows.segments[s], oh_start, n_oh)
+        row = strip + rows.segments[s].offset * row_pitch
+        for j in range(run.count):
+            source = source_of(image.padding_mode, run.first + j * rows.step, rows.extent)
+            if source < 0:
+                memset(row, 0, row_pitch * sizeof(real))
+            else:
+                gather_row(
+                    row, ic_pitch, <const pixel *> (image.data + source * image.ih_stride),
+                    image, cols, n_ic, ow_start, n_ow,
+                )
+            row = row + row_pitch

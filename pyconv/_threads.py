@@ -1,0 +1,138 @@
+"""How many threads a call may use, and what happens after a fork.
+
+The count is passed to each parallel region: nothing global is changed for other users of OpenMP. Highest precedence
+first: the call's ``num_threads``, the innermost `num_threads` block of this thread or task, `set_num_threads`; by
+default OMP_NUM_THREADS, else the processors that the affinity mask and the control group's quota leave.
+
+GNU's OpenMP runtime hangs in the child of a fork if the parent has run a parallel region, so a forked child computes
+serially and never touches it.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from pathlib import Path
+
+from pyconv._arguments import thread_count
+
+_QUOTA_FILES = (
+    # cgroup v2: "quota period" or "max period"; v1: a file each.
+    ("/sys/fs/cgroup/cpu.max",),
+    ("/sys/fs/cgroup/cpu/cpu.cfs_quota_us", "/sys/fs/cgroup/cpu/cpu.cfs_period_us"),
+)
+
+
+def _quota() -> float:
+    """Processors that the control group's quota grants."""
+    for files in _QUOTA_FILES:
+        try:
+            words = " ".join(Path(file).read_text() for file in files).split()
+            quota, period = float(words[0]), float(words[1])
+        except (OSError, ValueError, IndexError):
+            continue
+        if quota > 0 and period > 0:
+            return quota / period
+    return math.inf
+
+
+def _default() -> int:
+    asked = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
+    if asked.isdecimal() and int(asked) > 0:
+        return int(asked)
+    processors = (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )
+    return max(1, math.ceil(min(processors, _quota())))
+
+
+_process: int | None = None
+_block: ContextVar[int | None] = ContextVar("pyconv_num_threads", default=None)
+_forked = False
+_DEFAULT = _default()
+
+
+def get_num_threads() -> int:
+    """Return the number of threads that a convolution may use here.
+
+    Returns
+    -------
+    int
+        At least 1. A small convolution uses fewer.
+
+    Examples
+    --------
+    >>> import pyconv
+    >>> with pyconv.num_threads(1):
+    ...     pyconv.get_num_threads()
+    1
+    """
+    if _forked:
+        return 1
+    return _block.get() or _process or _DEFAULT
+
+
+def set_num_threads(n: int | None) -> None:
+    """Set the number of threads for this process.
+
+    Parameters
+    ----------
+    n : int or None
+        At least 1; None restores the default: ``OMP_NUM_THREADS``, else the processors that are available.
+
+    Raises
+    ------
+    ConvTypeError
+        If `n` is not an integer.
+    ConvError
+        If `n` is less than 1.
+
+    Examples
+    --------
+    >>> import pyconv
+    >>> pyconv.set_num_threads(2)
+    >>> pyconv.get_num_threads()
+    2
+    >>> pyconv.set_num_threads(None)
+    """
+    global _process
+    _process = None if n is None else thread_count(n, name="n")
+
+
+@contextmanager
+def num_threads(n: int) -> Iterator[None]:
+    """Use `n` threads inside a ``with`` block, in this thread (or asyncio task) only.
+
+    Parameters
+    ----------
+    n : int
+        At least 1.
+
+    Examples
+    --------
+    >>> import pyconv
+    >>> with pyconv.num_threads(1):
+    ...     layer = pyconv.Conv2d(3, 8, 3)
+    """
+    token = _block.set(thread_count(n, name="n"))
+    try:
+        yield
+    finally:
+        _block.reset(token)
+
+
+def threads_for(asked: int | None) -> int:
+    """Return the thread count of one call, whose own (checked) argument is `asked`."""
+    return 1 if _forked else asked or get_num_threads()
+
+
+def _after_fork_in_child() -> None:
+    global _forked
+    _forked = True
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)

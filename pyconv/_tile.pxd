@@ -1,0 +1,145 @@
+# The register tiles: all arithmetic of pyconv happens here.
+#
+#     acc[m][v] += a[t][m] * b[t][v]        m < M scalars, v < NV vectors of VL lanes
+#
+# for every t = (ic, kh, kw) of the reduction, in that nesting and ascending: one chain of fused multiply-adds for
+# each output element, whatever the tile's size, its role or the vector's width. That is why the bits never change.
+#
+#     role        scalars a                                    vectors b
+#     OC_VECTOR   M neighbouring pixels of the strip           weights [ic][kh][kw][NV * VL], packed
+#     OW_VECTOR   weights [ic][kh][kw][M], packed              NV * VL neighbouring pixels of the strip
+#
+# The caller provides a strip in which every tap of every pixel exists (_strip.pxd): the tile knows no borders, no
+# strides, no layouts. The strip's address of (ic, kh, kw) is ic * ic_pitch + kh_offset[kh] + kw_offset[kw] plus the
+# pixel's number. The chain starts from the bias (a vector for each v under OC_VECTOR, for each m under OW_VECTOR) or,
+# where the channels come in several passes, from the sums so far, c[m][v]. It ends in rows of NV vectors, `pitch`
+# bytes apart: in the output itself where its rows lie so, else in a tile buffer (_store.pxd).
+#
+# M, NV, the role and the usual kernel widths are compile-time constants of an instance (_instances.pxd), so that
+# the loops over m and v unroll and acc lives in registers. Per tap the loop issues M * NV multiply-adds, two a
+# cycle, and M + NV loads, also two a cycle. A multiply-add takes 4 cycles, so at least 8 accumulators keep both
+# units busy. Registers: M * NV accumulators, NV vectors, one scalar (see `tile_fits`).
+#
+# Reference: Goto and van de Geijn, "Anatomy of High-Performance Matrix Multiplication", ACM TOMS 34 (2008);
+# Georganas et al., "Anatomy of High-Performance Deep Learning Convolutions on SIMD Architectures", SC 2018.
+
+from pyconv._vector cimport VECTOR_BYTES, VECTOR_REGISTERS, muladd, prefetch, real, vec
+
+cdef enum:
+    OC_VECTOR = 0
+    OW_VECTOR = 1
+    DEPTHWISE = 2
+
+cdef enum:
+    MAX_M = 14
+    MAX_NV = 4
+    MAX_ACCUMULATORS = 28
+    MAX_ROWS = 4  # of the depthwise tile
+
+
+cdef struct Taps:
+    # Where the taps of pixel 0 lie in a strip, in elements.
+    Py_ssize_t n_ic, n_kh, n_kw
+    Py_ssize_t ic_pitch
+    const Py_ssize_t *kh_offset
+    const Py_ssize_t *kw_offset
+    # A line of the image for each channel that will be wanted soon, in bytes; a pitch of 0 where none will.
+    const char *ahead
+    Py_ssize_t ahead_pitch
+
+
+cdef inline bint tile_fits(const int M, const int NV) noexcept nogil:
+    # 32 registers: 14x1 (capped: a longer column of scalars gains nothing), 14x2, 8x3, 6x4. 16: 14x1, 6x2, 4x3, 2x4.
+    # 9x3 would fit 32 by count, but spills once the kernel's width is unrolled.
+    return M <= (8 if NV == 3 else MAX_M) and M * NV + NV + 1 <= VECTOR_REGISTERS
+
+
+cdef inline bint depthwise_fits(const int R, const int NV) noexcept nogil:
+    # R * NV accumulators, NV vectors of the input row, one weight.
+    return R <= MAX_ROWS and R * NV + NV + 1 <= VECTOR_REGISTERS
+
+
+cdef inline void tile(
+    const int role, const int KW, const int NV, const int M,
+    const real *strip, const real *weights, const Taps *taps,
+    const vec *bias, const vec *sums, char *out, Py_ssize_t pitch,
+) noexcept nogil:
+    # KW = 0: the kernel's width is known at run time only. sums is NULL on the first pass, bias unused on later ones.
+    cdef:
+        vec acc[MAX_ACCUMULATORS]
+        vec b[MAX_NV]
+        real a
+        int m, v
+        Py_ssize_t ic, kh, kw
+        Py_ssize_t n_kw = KW if KW else taps.n_kw
+        const char *ahead = taps.ahead
+        const real *row
+        const real *pixel
+        const real *scalars
+        const vec *vectors
+    if sums == NULL:
+        for m in range(M):
+            for v in range(NV):
+                acc[m * NV + v] = bias[v] if role == OC_VECTOR else bias[m]
+    else:
+        for m in range(M * NV):
+            acc[m] = sums[m]
+    for ic in range(taps.n_ic):
+        prefetch(ahead)
+        ahead = ahead + taps.ahead_pitch
+        for kh in range(taps.n_kh):
+            row = strip + taps.kh_offset[kh]
+            for kw in range(n_kw):
+                pixel = row + taps.kw_offset[kw]
+                if role == OC_VECTOR:
+                    scalars = pixel
+                    vectors = <const vec *> weights
+                    weights = weights + NV * (VECTOR_BYTES // sizeof(real))
+                else:
+                    scalars = weights
+                    vectors = <const vec *> pixel
+                    weights = weights + M
+                for v in range(NV):
+                    b[v] = vectors[v]
+                for m in range(M):
+                    a = scalars[m]
+                    for v in range(NV):
+                        acc[m * NV + v] = muladd(acc[m * NV + v], b[v], a)
+        strip = strip + taps.ic_pitch
+    for m in range(M):
+        for v in range(NV):
+            (<vec *> (out + m * pitch))[v] = acc[m * NV + v]
+
+
+cdef inline void depthwise_tile(
+    const int KH, const int SH, const int NV, const int R,
+    const real *strip, Py_ssize_t row_pitch, const real *weights, const Taps *taps,
+    const vec *bias, char *out, Py_ssize_t pitch,
+) noexcept nogil:
+    # One input channel feeds one output channel: no outer product. R output rows at once, so that each row of the
+    # input is loaded once for all of them: input row i = r * SH + kh serves output row r as its tap kh. As i
+    # ascends so does kh for every r: the chain of each output is still kh, kw ascending.
+    cdef:
+        vec acc[MAX_ROWS * MAX_NV]
+        vec x[MAX_NV]
+        int i, r, v, first
+        Py_ssize_t kw
+        const real *row
+        const vec *pixels
+    for r in range(R * NV):
+        acc[r] = bias[0]
+    for i in range((R - 1) * SH + KH):
+        # The first output row that input row i serves.
+        first = (i - KH + SH) // SH if i >= KH else 0
+        row = strip + first * row_pitch + taps.kh_offset[i - first * SH]
+        for kw in range(taps.n_kw):
+            pixels = <const vec *> (row + taps.kw_offset[kw])
+            for v in range(NV):
+                x[v] = pixels[v]
+            for r in range(R):
+                if 0 <= i - r * SH < KH:
+                    for v in range(NV):
+                        acc[r * NV + v] = muladd(acc[r * NV + v], x[v], weights[(i - r * SH) * taps.n_kw + kw])
+    for r in range(R):
+        for v in range(NV):
+            (<vec *> (out + r * pitch))[v] = acc[r * NV + v]

@@ -1,0 +1,122 @@
+# The widest vector of the instruction set that this module is compiled for.
+#
+# The compiler's flags alone choose it: one source, built once for each level. To Cython a vector is an arithmetic
+# type like any other; to C it is a vector of VECTOR_BYTES bytes, so `acc = muladd(acc, b, a)` becomes one fused
+# multiply-add of VL lanes. It may lie at any address that suits its element: rows of an image start anywhere.
+#
+# Only addition and multiplication (contracted to a fused multiply-add by the compiler's default rule) and the
+# interleaving of two vectors are needed; the last turns a tile's rows into its columns (see `transpose8`).
+
+cdef extern from *:
+    """
+    #if defined(__AVX512F__)
+    #  define VECTOR_BYTES 64
+    #  define VECTOR_REGISTERS 32
+    #  define F32_LANES 16
+    #  define F64_LANES 8
+    #elif defined(__AVX__)
+    #  define VECTOR_BYTES 32
+    #  define VECTOR_REGISTERS 16
+    #  define F32_LANES 8
+    #  define F64_LANES 4
+    #else
+    #  define VECTOR_BYTES 16
+    #  define F32_LANES 4
+    #  define F64_LANES 2
+    #  if defined(__aarch64__)
+    #    define VECTOR_REGISTERS 32
+    #  else
+    #    define VECTOR_REGISTERS 16
+    #  endif
+    #endif
+    typedef float  f32v __attribute__((vector_size(VECTOR_BYTES), aligned(4), may_alias));
+    typedef double f64v __attribute__((vector_size(VECTOR_BYTES), aligned(8), may_alias));
+    typedef int       i32v __attribute__((vector_size(VECTOR_BYTES)));
+    typedef long long i64v __attribute__((vector_size(VECTOR_BYTES)));
+
+    #define muladd(acc, v, s) ((acc) + (v) * (__typeof__((acc)[0]))(s))
+
+    #define prefetch(address) __builtin_prefetch(address, 0, 2)
+
+    #define LOW_2   0, 2
+    #define HIGH_2  1, 3
+    #define LOW_4   0, 4, 1, 5
+    #define HIGH_4  2, 6, 3, 7
+    #define LOW_8   0, 8, 1, 9, 2, 10, 3, 11
+    #define HIGH_8  4, 12, 5, 13, 6, 14, 7, 15
+    #define LOW_16  0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23
+    #define HIGH_16 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31
+    #define PASTE(half, lanes)  half##lanes
+    #define INDICES(half, lanes) PASTE(half, lanes)
+    #if defined(__clang__)
+    #  define SHUFFLE(mask, a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
+    #else
+    #  define SHUFFLE(mask, a, b, ...) __builtin_shuffle(a, b, (mask){__VA_ARGS__})
+    #endif
+    #define zip_low_f32(a, b)  SHUFFLE(i32v, a, b, INDICES(LOW_, F32_LANES))
+    #define zip_high_f32(a, b) SHUFFLE(i32v, a, b, INDICES(HIGH_, F32_LANES))
+    #define zip_low_f64(a, b)  SHUFFLE(i64v, a, b, INDICES(LOW_, F64_LANES))
+    #define zip_high_f64(a, b) SHUFFLE(i64v, a, b, INDICES(HIGH_, F64_LANES))
+    """
+    ctypedef float f32v
+    ctypedef double f64v
+    enum:
+        VECTOR_BYTES
+        VECTOR_REGISTERS
+    # muladd(acc, v, s) = acc + v * s with the scalar s in every lane.
+    f32v muladd(f32v acc, f32v v, float s) noexcept nogil
+    # Ask for the cache line of an address, for the second level cache.
+    void prefetch(const void *address) noexcept nogil
+    # The halves of a[0] b[0] a[1] b[1] ...
+    f32v zip_low_f32(f32v a, f32v b) noexcept nogil
+    f32v zip_high_f32(f32v a, f32v b) noexcept nogil
+    f64v zip_low_f64(f64v a, f64v b) noexcept nogil
+    f64v zip_high_f64(f64v a, f64v b) noexcept nogil
+
+
+ctypedef fused real:
+    float
+    double
+
+ctypedef fused vec:
+    f32v
+    f64v
+
+
+cdef inline void interleave8(vec *r) noexcept nogil:
+    # One step of the transposition: number the elements of r by the bits (vector 2 1 0 | lane ...); interleaving
+    # vector i with vector i + 4 rotates these bits left by one.
+    cdef:
+        vec t[8]
+        int i
+    for i in range(4):
+        if vec is f32v:
+            t[2 * i] = zip_low_f32(r[i], r[i + 4])
+            t[2 * i + 1] = zip_high_f32(r[i], r[i + 4])
+        else:
+            t[2 * i] = zip_low_f64(r[i], r[i + 4])
+            t[2 * i + 1] = zip_high_f64(r[i], r[i + 4])
+    for i in range(8):
+        r[i] = t[i]
+
+
+cdef inline void transpose8_vec(const vec *rows, Py_ssize_t pitch, vec *columns) noexcept nogil:
+    cdef:
+        vec r[8]
+        int i
+    for i in range(8):
+        r[i] = (<const vec *> (<const char *> rows + i * pitch))[0]
+    interleave8(r)
+    interleave8(r)
+    interleave8(r)
+    for i in range(8):
+        columns[i] = r[i]
+
+
+cdef inline void transpose8(const real *rows, Py_ssize_t pitch, real *columns) noexcept nogil:
+    # 8 rows of VL elements, `pitch` bytes apart, become VL columns of 8, one after the other: after three rotations
+    # the bits of the row's number stand last.
+    if real is float:
+        transpose8_vec(<const f32v *> rows, pitch, <f32v *> columns)
+    else:
+        transpose8_vec(<const f64v *> rows, pitch, <f64v *> columns)

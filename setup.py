@@ -1,0 +1,103 @@
+"""Build the compiled part: one source, once for each instruction set.
+
+All compiler flags and Cython directives are in the tables below. ``PYCONV_DEBUG=1`` builds with bounds checks, debug
+symbols and the address and undefined-behaviour sanitizers instead.
+"""
+
+import os
+import platform
+import subprocess
+import sysconfig
+from pathlib import Path
+
+from Cython.Build import cythonize
+from setuptools import Extension, setup
+
+DEBUG = os.environ.get("PYCONV_DEBUG", "0") not in ("", "0")
+
+DIRECTIVES = {
+    "language_level": 3,
+    "boundscheck": DEBUG,
+    "wraparound": False,
+    "initializedcheck": DEBUG,
+    "nonecheck": DEBUG,
+    "cdivision": True,
+    "embedsignature": True,
+    "freethreading_compatible": True,
+}
+
+# Level -> flags. A level is a micro-architecture level of the x86-64 psABI; any other processor gets its compiler's
+# baseline (64-bit Arm: NEON with fused multiply-add).
+if platform.machine().lower() in ("x86_64", "amd64"):
+    LEVELS = {
+        "x86_64_v2": ["-march=x86-64-v2"],
+        "x86_64_v3": ["-march=x86-64-v3"],
+        # 512-bit vectors must be asked for: the compiler's default width for this level is 256.
+        "x86_64_v4": ["-march=x86-64-v4", "-mprefer-vector-width=512"],
+    }
+else:
+    LEVELS = {"baseline": []}
+
+OPTIMISE = ["-O1", "-g", "-fno-omit-frame-pointer"] if DEBUG else ["-O3", "-g0"]
+SANITIZE = ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"] if DEBUG else []
+# A tile is fast only if its loops over M and NV unroll completely and its accumulators stay in registers: inline it
+# into every instance, allow bodies of that size, and keep the optimiser from carrying loads over iterations.
+INLINE = ["-DCYTHON_INLINE=inline __attribute__((always_inline))"]
+UNROLL = {
+    "gcc": [
+        "-fno-predictive-commoning",
+        "--param=max-completely-peeled-insns=1000",
+        "--param=max-completely-peel-times=32",
+    ],
+    "clang": [],
+}
+KERNEL = [*INLINE, "-ffp-contract=fast", "-fno-math-errno", "-fvisibility=hidden"]
+OPENMP = ["-fopenmp"]
+HARDEN = ["-Wl,-z,relro,-z,now,-z,noexecstack"] if platform.system() == "Linux" else []
+
+
+def compiler() -> str:
+    """Whether the C compiler is gcc or clang: they take different flags for unrolling."""
+    command = (os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc").split()
+    version = subprocess.run([*command, "--version"], capture_output=True, text=True, check=False)
+    return "clang" if "clang" in version.stdout else "gcc"
+
+
+def kernels(level: str, flags: list[str]) -> Extension:
+    """The extension module of one level."""
+    return Extension(
+        f"pyconv._kernels_{level}",
+        ["pyconv/_kernels.pyx"],
+        depends=[str(path) for path in Path("pyconv").glob("*.pxd")],
+        extra_compile_args=[*OPTIMISE, *SANITIZE, *KERNEL, *UNROLL[compiler()], *flags, *OPENMP],
+        extra_link_args=[*SANITIZE, *OPENMP, *HARDEN],
+    )
+
+
+def extensions() -> list[Extension]:
+    """Every extension module. A build directory for each level keeps their generated C apart."""
+    modules = cythonize(
+        [
+            Extension(
+                "pyconv._cpu",
+                ["pyconv/_cpu.pyx"],
+                extra_compile_args=[*OPTIMISE, *SANITIZE],
+                extra_link_args=[*SANITIZE, *HARDEN],
+            )
+        ],
+        build_dir="build/cython/cpu",
+        compiler_directives=DIRECTIVES,
+    )
+    for level, flags in LEVELS.items():
+        modules += cythonize(
+            [kernels(level, flags)],
+            build_dir=f"build/cython/{level}",
+            compiler_directives=DIRECTIVES,
+        )
+    return modules
+
+
+setup(
+    ext_modules=extensions(),
+    options={"build_ext": {"parallel": os.cpu_count()}},
+)

@@ -1,0 +1,278 @@
+"""Convolution problems: at random over every argument there is, and the known corners by formula.
+
+What breaks a convolution is seldom a large problem. It is a size next to a multiple of the vector
+or the tile, an output whose window lies in the padding, a step that leaves the last columns over.
+So the sizes drawn here are small and biased to such places, the outputs are drawn and the inputs
+follow from them, and no argument keeps its default for long.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from _layouts import READABLE, WRITABLE
+from _problems import Case
+
+# The vector is 4, 8 or 16 floats (half as many doubles), a tile up to 4 vectors: each multiple and
+# its neighbours, and primes.
+SIZES = (1, 2, 3, 4, 5, 7, 8, 9, 13, 15, 16, 17, 19, 31, 32, 33, 47, 48, 49, 63, 64, 65)
+KERNELS = (1, 1, 2, 3, 3, 3, 4, 5, 6, 7, 11, 31)
+SMALL_INTEGERS = ("bool", "uint8", "int8", "uint16", "int16")
+LARGE_INTEGERS = ("int32", "uint32", "int64", "uint64")
+
+
+def random_case(seed: int, budget: int = 200_000) -> Case:
+    """The case of that seed, of at most about `budget` multiplications."""
+    rng = np.random.default_rng(seed)
+    axes = _pick(rng, 1, 2, 2)
+    mb = _pick(rng, 0, 1, 1, 1, 1, 1, 2, 2, 3, 4)
+    groups, ic, oc = _channels(rng)  # ic, oc: of one group
+    kernel = [_pick(rng, *KERNELS) for _ in range(axes)]
+    out = [_pick(rng, *SIZES) for _ in range(axes)]
+    mb, groups, ic, oc, *out = _within(rng, budget // np.prod(kernel), [mb, groups, ic, oc, *out])
+
+    form = _pick(rng, "none", "int", "int", "tuple", "sides", "sides", "same", "valid")
+    padding_mode = _pick(rng, "zeros", "zeros", "zeros", "reflect", "replicate", "circular")
+    stride = [1 if form == "same" else _stride(rng, k) for k in kernel]
+    dilation = [_pick(rng, 1, 1, 1, 2, 3, 7) for _ in kernel]
+    extent = [(k - 1) * d + 1 for k, d in zip(kernel, dilation, strict=True)]
+    padding, sides = _padding(rng, form, extent)
+    size = [
+        _input_size(rng, *each, padding_mode)
+        for each in zip(out, extent, stride, sides, strict=True)
+    ]
+
+    dtype = _pick(rng, "float32", "float32", "float64")
+    integer_images = SMALL_INTEGERS if dtype == "float32" else SMALL_INTEGERS + LARGE_INTEGERS
+    batch = () if mb == 1 and rng.random() < 0.2 else (mb,)
+    return Case(
+        x_shape=(*batch, groups * ic, *size),
+        weight_shape=(groups * oc, ic, *kernel),
+        bias=rng.random() < 0.7,
+        stride=_written(rng, stride),
+        padding=padding,
+        dilation=_written(rng, dilation),
+        groups=groups,
+        padding_mode=padding_mode,
+        dtype=dtype,
+        src_dtype=_pick(rng, "", "", _pick(rng, *integer_images)),
+        x_layout=_pick(rng, "C", _pick(rng, *READABLE)),
+        weight_layout=_pick(rng, "C", _pick(rng, *READABLE)),
+        bias_layout=_pick(rng, "C", _pick(rng, *READABLE)),
+        out_layout=_pick(rng, "", _pick(rng, *WRITABLE)),
+        threads=_pick(rng, 1, 2, 3, 4),
+        l2=_pick(rng, 0, 0, 512, 4096, 32_768),
+        seed=seed,
+    )
+
+
+def _pick(rng: np.random.Generator, *options: Any) -> Any:
+    return options[rng.integers(len(options))]
+
+
+def _channels(rng: np.random.Generator) -> tuple[int, int, int]:
+    """Groups, and the input and output channels of one group."""
+    kind = _pick(rng, "dense", "dense", "grouped", "depthwise")
+    if kind == "dense":
+        return 1, _pick(rng, *SIZES), _pick(rng, *SIZES)
+    if kind == "grouped":
+        return _pick(rng, 2, 3, 4), _pick(rng, *SIZES), _pick(rng, *SIZES)
+    return _pick(rng, *SIZES), 1, _pick(rng, 1, 1, 2, 3)
+
+
+def _within(rng: np.random.Generator, budget: int, counts: list[int]) -> list[int]:
+    """The counts, the largest of them redrawn smaller until their product is within the budget."""
+    while np.prod(counts) > budget and max(counts) > 1:
+        largest = max(counts)
+        counts[counts.index(largest)] = _pick(rng, *(n for n in SIZES if n < largest))
+    return counts
+
+
+def _stride(rng: np.random.Generator, k: int) -> int:
+    return _pick(rng, 1, 1, 1, 2, 2, 3, 4, k + 1)  # k + 1: columns that no window covers
+
+
+def _padding(
+    rng: np.random.Generator, form: str, extent: list[int]
+) -> tuple[Any, list[tuple[int, int]]]:
+    """The argument in one of the forms that it may take, and (before, after) of each axis."""
+
+    def side(reach: int) -> int:
+        return int(rng.integers(0, _pick(rng, 2, 2 + reach // 2, reach + 3)))
+
+    if form in ("same", "valid"):
+        totals = [n - 1 if form == "same" else 0 for n in extent]
+        return form, [(total // 2, total - total // 2) for total in totals]
+    if form == "sides":
+        sides = tuple((side(n), side(n)) for n in extent)
+        return sides, list(sides)
+    sizes = [0] * len(extent) if form == "none" else [side(n) for n in extent]
+    if form == "int":
+        sizes = [min(sizes)] * len(extent)
+    return _written(rng, sizes), [(n, n) for n in sizes]
+
+
+def _input_size(
+    rng: np.random.Generator,
+    out: int,
+    extent: int,
+    stride: int,
+    sides: tuple[int, int],
+    padding_mode: str,
+) -> int:
+    """A size that has about `out` outputs, some with pixels left over, and room to reflect."""
+    size = (out - 1) * stride + extent - sum(sides) + int(rng.integers(0, stride))
+    least = {"reflect": max(sides) + 1, "circular": max(sides)}.get(padding_mode, 1)
+    return max(size, least, 1)
+
+
+def _written(rng: np.random.Generator, values: list[int]) -> Any:
+    """One value for each axis in one of the ways to write it down."""
+    if len(set(values)) > 1:
+        return tuple(values)
+    return _pick(rng, values[0], tuple(values), (values[0],))
+
+
+def corners() -> Iterator[tuple[str, Case]]:
+    """Families of shapes that have broken other libraries, with the name of the family."""
+    for family, shapes in _CORNERS.items():
+        for case in shapes():
+            yield family, case
+
+
+def _case(channels: tuple[int, int], size: Any, kernel: Any, **arguments: Any) -> Case:
+    """Two images, (ic, oc) channels."""
+    ic, oc = channels
+    groups = arguments.get("groups", 1)
+    return Case((2, ic, *size), (oc, ic // groups, *kernel), **arguments)
+
+
+def _fewer_rows_than_stride() -> Iterator[Case]:
+    for stride in (2, 3, 4):
+        yield _case((3, 5), (1, 17), (3, 3), stride=stride, padding=1)
+        yield _case((8, 8), (1, 1), (3, 3), stride=stride, padding=1, groups=8)
+
+
+def _stride_beyond_kernel() -> Iterator[Case]:
+    for k in (1, 2, 3):
+        for stride in (k + 1, 2 * k + 1, 40):
+            yield _case((4, 17), (19, 33), (k, k), stride=stride)
+
+
+def _padding_beyond_kernel() -> Iterator[Case]:
+    for padding in (5, 6, 7):
+        yield _case((3, 16), (10, 10), (5, 5), padding=padding)
+        yield _case((16, 16), (10, 10), (5, 5), padding=padding, groups=16)
+
+
+def _right_padding_beyond_left() -> Iterator[Case]:
+    for size, after in ((3, 7), (7, 11), (62, 2), (1, 40)):
+        yield _case((5, 7), (size, size), (3, 3), padding=((1, after), (0, after)))
+        yield _case((5, 7), (size, size), (3, 3), padding=((after, 0), (after, 1)), stride=2)
+
+
+def _pixels_left_over() -> Iterator[Case]:
+    for size in (7, 8, 9, 10):
+        yield _case((3, 8), (size, size), (11, 11), stride=2, padding=5)
+        yield _case((1, 1), (size, size), (3, 3), stride=3)
+
+
+def _no_tap_on_a_pixel() -> Iterator[Case]:
+    for dilation, padding in ((2, 1), (2, 2), (3, 2), (5, 4)):
+        yield _case((3, 9), (1, 1), (2, 2), dilation=dilation, padding=padding)
+        yield _case((9, 9), (1, 2), (2, 2), dilation=dilation, padding=padding, groups=9)
+
+
+def _padding_beyond_dilated_kernel() -> Iterator[Case]:
+    yield _case((3, 4), (1,), (14,), padding=28, dilation=3)
+    yield _case((4, 4), (1,), (14,), padding=28, dilation=3, groups=4)
+    yield _case((64, 1), (1,), (125,), padding=63, stride=2)
+
+
+def _kernel_over_both_borders() -> Iterator[Case]:
+    for k in (4, 5, 6):
+        yield _case((3, 8), (4, 4), (k, k), stride=4, padding=1)
+        yield _case((3, 8), (1, 4), (3, k), stride=(1, 4), padding=1)
+
+
+def _awkward_channels() -> Iterator[Case]:
+    for n in (7, 13, 17, 20, 42, 51, 55, 72, 111, 127, 129, 255, 257):
+        yield _case((n, 5), (3, 5), (3, 3))
+        yield _case((5, n), (3, 5), (3, 3), padding=1)
+        yield _case((n, n), (2, 3), (1, 1))
+        yield _case((n, n), (4, 5), (3, 3), padding=1, groups=n)
+
+
+def _one_channel_to_the_last_row() -> Iterator[Case]:
+    for size in (10, 16, 123, 124):
+        yield _case((1, 1), (size, size), (3, 3))
+        yield _case((1, 5), (size, 11), (3, 3), stride=2)
+
+
+def _pointwise() -> Iterator[Case]:
+    for arguments in (
+        {},
+        {"padding": 1},
+        {"padding": ((2, 0), (0, 3))},
+        {"stride": (1, 2)},
+        {"stride": (3, 1)},
+        {"stride": 2, "padding": 1},
+        {"dilation": 5},
+        {"groups": 3},
+    ):
+        for size in ((1, 1), (7, 7), (13, 14), (1, 49)):
+            yield _case((6, 33), size, (1, 1), **arguments)
+
+
+def _one_column() -> Iterator[Case]:
+    for width in (1, 3, 31):
+        yield _case((3, 17), (9, width), (3, width))
+        yield _case((17, 17), (9, width), (9, width), groups=17)
+        yield _case((2, 3), (width, width), (width, width))
+
+
+def _wide_kernel() -> Iterator[Case]:
+    for width in (31, 32, 63, 80):
+        yield _case((2, 5), (3, width), (1, 31))
+        yield _case((3, 3), (3, width), (3, 31), padding=(1, 15), groups=3)
+        yield _case((2, 5), (width,), (31,), stride=2)
+
+
+def _large_kernel_and_stride() -> Iterator[Case]:
+    yield _case((64, 3), (43, 43), (11, 11), stride=4)
+    yield _case((3, 64), (43, 43), (11, 11), stride=4, padding=2)
+    yield _case((3, 32), (45, 45), (7, 7), stride=2, padding=3)
+
+
+def _more_than_one_strip() -> Iterator[Case]:
+    """Maps whose rows do not all fit into a core's cache at once."""
+    yield _case((32, 8), (75, 77), (3, 3), padding=1)
+    yield _case((8, 32), (150, 151), (1, 1))
+    yield _case((24, 24), (120, 121), (3, 3), padding=1, groups=24)
+    yield _case((1, 2), (401, 403), (5, 5), padding=2)
+    yield _case((16, 16), (20_001,), (3,), padding=1)
+
+
+_CORNERS = {
+    function.__name__.lstrip("_"): function
+    for function in (
+        _fewer_rows_than_stride,
+        _stride_beyond_kernel,
+        _padding_beyond_kernel,
+        _right_padding_beyond_left,
+        _pixels_left_over,
+        _no_tap_on_a_pixel,
+        _padding_beyond_dilated_kernel,
+        _kernel_over_both_borders,
+        _awkward_channels,
+        _one_channel_to_the_last_row,
+        _pointwise,
+        _one_column,
+        _wide_kernel,
+        _large_kernel_and_stride,
+        _more_than_one_strip,
+    )
+}

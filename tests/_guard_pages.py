@@ -1,0 +1,87 @@
+"""Run random cases with every array against a page that must not be touched.
+
+    python tests/_guard_pages.py {end,start} FIRST_SEED COUNT
+
+Each operand ends (or starts) with the last (first) byte of readable memory: to read or write one
+byte beyond it ends the process. So do the packed weights, up to the 64 bytes that they are aligned
+to. The rest of their pages is filled with NaN, and compared afterwards. Before each case its repr
+is printed, so that the last line tells which one it was.
+
+A program of its own, for it may die; test_memory.py runs it.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import faulthandler
+import mmap
+import sys
+from unittest import mock
+
+import numpy as np
+
+import pyconv
+from _cases import random_case
+from _compare import difference
+from _layouts import POISON
+from _problems import Call
+from pyconv import _execute, _plan
+
+_PAGE = mmap.PAGESIZE
+_NO_ACCESS = 0  # PROT_NONE
+
+
+class GuardedMemory:
+    """An allocator of blocks that end, or start, at a page without access."""
+
+    def __init__(self, edge: str) -> None:
+        self._at_end = edge == "end"
+        self._libc = ctypes.CDLL(None, use_errno=True)
+        self._libc.mprotect.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+        self._slack: list[tuple[np.ndarray, np.ndarray]] = []
+
+    def __call__(self, nbytes: int) -> np.ndarray:
+        body = max(1, -(-nbytes // _PAGE)) * _PAGE
+        pages = mmap.mmap(-1, body + 2 * _PAGE)
+        everything = np.frombuffer(pages, np.uint8)
+        everything.view(np.uint16)[...] = POISON
+        address = everything.__array_interface__["data"][0]
+        for guard in (address, address + _PAGE + body):
+            if self._libc.mprotect(guard, _PAGE, _NO_ACCESS):
+                raise OSError(ctypes.get_errno(), "mprotect")
+        inside = everything[_PAGE : _PAGE + body]
+        start = body - nbytes if self._at_end else 0
+        for slack in (inside[:start], inside[start + nbytes :]):
+            self._slack.append((slack, slack.copy()))
+        return inside[start : start + nbytes]
+
+    def aligned_empty(self, size: int, dtype: str) -> np.ndarray:
+        """Stands in for the package's allocator of packed weights."""
+        nbytes = size * np.dtype(dtype).itemsize
+        return self(-(-nbytes // 64) * 64)[:nbytes].view(dtype)
+
+    def intact(self) -> bool:
+        """Whether the accessible bytes around the blocks are as they were."""
+        return all(np.array_equal(slack, before) for slack, before in self._slack)
+
+
+def main(edge: str, first: int, count: int) -> None:
+    """Run the cases; any exception is a failure."""
+    for seed in range(first, first + count):
+        case = random_case(seed)
+        print(repr(case), flush=True)
+        memory = GuardedMemory(edge)
+        call = Call(case, allocate=memory)
+        expected = call.reference(np.int64).astype(case.dtype)
+        with mock.patch.object(_execute, "aligned_empty", memory.aligned_empty):
+            for isa in pyconv.available_isas():
+                told = difference(call.run(isa), expected)
+                assert not told, f"{isa}: {told}"
+        assert memory.intact(), "written outside an array"
+    print("done")
+
+
+if __name__ == "__main__":
+    faulthandler.enable()
+    with mock.patch.object(_plan, "_FLOPS_PER_THREAD", 1):  # threads at any size
+        main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))

@@ -1,0 +1,57 @@
+"""What the tests share.
+
+PYCONV_TEST_SCALE multiplies the number of random cases; those of a shorter run are among them.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from unittest import mock
+
+# OpenMP reads these once, when it is loaded. The tests ask for up to 4 threads whatever the number
+# of cores, and threads that outnumber the cores must not spin.
+os.environ.setdefault("OMP_NUM_THREADS", "4")
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+import numpy as np
+import pytest
+
+import pyconv
+from pyconv import _plan
+
+
+def pytest_report_header() -> str:
+    scale = os.environ.get("PYCONV_TEST_SCALE", "1")
+    return f"pyconv: {', '.join(pyconv.available_isas())}; PYCONV_TEST_SCALE={scale}"
+
+
+@pytest.fixture(params=pyconv.available_isas())
+def isa(request: pytest.FixtureRequest) -> str:
+    """Each instruction set that is built and supported here."""
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def parallel_at_any_size() -> Iterator[None]:
+    """Even the smallest problem is split among its threads, where it would run on one."""
+    with mock.patch.object(_plan, "_FLOPS_PER_THREAD", 1):
+        _plan.make_plan.cache_clear()
+        yield
+    _plan.make_plan.cache_clear()
+
+
+@pytest.fixture(autouse=True)
+def floating_point_state() -> Iterator[None]:
+    """No call changes the caller's rounding or makes its subnormal numbers zero."""
+    before = _arithmetic()
+    yield
+    assert _arithmetic() == before, "the floating-point state of the thread has changed"
+
+
+def _arithmetic() -> bytes:
+    """Some quotients of both signs and of a subnormal number, which tell every mode apart."""
+    numerators = np.array(
+        [1.0, -1.0, np.finfo(float).smallest_normal, -np.finfo(float).smallest_subnormal]
+    )
+    return (numerators / np.array([3.0, 3.0, 2.0, 1.0])).tobytes()

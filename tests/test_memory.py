@@ -1,0 +1,86 @@
+"""No byte outside the arrays is touched, and the scratch does not grow with the problem."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from _problems import Case, seeds
+
+HERE = Path(__file__).parent
+MIB = 2**20
+
+posix = pytest.mark.skipif(sys.platform == "win32", reason="pages are protected by mprotect")
+linux = pytest.mark.skipif(sys.platform != "linux", reason="the peak is read from /proc")
+
+
+def run(program: str, *arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(HERE / program), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
+
+
+@posix
+@pytest.mark.parametrize("part", seeds(4))
+@pytest.mark.parametrize("edge", ["end", "start"])
+def test_guard_pages(edge: str, part: int) -> None:
+    """250 cases, on every instruction set, in a process that dies if one strays by a byte."""
+    finished = run("_guard_pages.py", edge, 250 * part, 250)
+    lines = finished.stdout.splitlines() or ["nothing ran"]
+    assert finished.returncode == 0, f"{lines[-1]}\n{finished.stderr}"
+    assert lines[-1] == "done"
+    assert len(lines) == 251
+
+
+@posix
+def test_guard_pages_guard() -> None:
+    """The test of the test: one byte before or after the block ends the process."""
+    for edge, offset in (("end", 100), ("start", -1)):
+        program = f"""
+import ctypes, sys
+sys.path.insert(0, {str(HERE)!r})
+from _guard_pages import GuardedMemory
+block = GuardedMemory({edge!r})(100)
+address = block.__array_interface__["data"][0]
+print(ctypes.string_at(address, 100)[:1])
+ctypes.string_at(address + {offset}, 1)
+"""
+        finished = subprocess.run(
+            [sys.executable, "-c", program], capture_output=True, text=True, check=False
+        )
+        assert finished.stdout
+        assert finished.returncode < 0, "not ended by a signal"
+
+
+SCRATCH = {
+    # An im2col matrix of 967 MB.
+    "large kernel": Case((1, 64, 224, 224), (3, 64, 9, 9)),
+    "threads": Case((1, 64, 224, 224), (3, 64, 9, 9), threads=4),
+    "float64": Case((1, 64, 224, 224), (3, 64, 9, 9), dtype="float64", threads=2),
+    "dense": Case((1, 64, 224, 224), (64, 64, 3, 3), padding=1, threads=2),
+    "batch": Case((64, 16, 56, 56), (16, 16, 3, 3), padding=1, threads=2),
+    "depthwise": Case((1, 64, 224, 224), (64, 1, 3, 3), groups=64, padding=1, threads=2),
+    "pointwise": Case((1, 64, 224, 224), (8, 64, 1, 1), threads=2),
+    "one wide row": Case((1, 8, 2_000_000), (8, 8, 3), padding=1, threads=2),
+    "integer image": Case((1, 3, 2048, 2048), (1, 3, 3, 3), src_dtype="uint8", padding=1),
+    "channels last": Case((1, 64, 224, 224), (8, 64, 3, 3), x_layout="channels_last"),
+    "strides": Case((1, 16, 224, 224), (8, 16, 3, 3), x_layout="sliced", out_layout="negative"),
+    "padded by a mode": Case(
+        (1, 32, 224, 224), (8, 32, 3, 3), padding=100, padding_mode="reflect", threads=2
+    ),
+}
+
+
+@linux
+@pytest.mark.parametrize("name", SCRATCH)
+def test_scratch_is_bounded(name: str) -> None:
+    """4 MiB for each thread and the packed weights, whatever the size of the image."""
+    case = SCRATCH[name]
+    finished = run("_peak_memory.py", repr(case))
+    assert finished.returncode == 0, finished.stderr
+    packed = 2 * np.prod(case.weight_shape) * np.dtype(case.dtype).itemsize
+    grown = int(finished.stdout) * 1024
+    assert grown < 4 * MIB * case.threads + packed + MIB, f"{grown / MIB:.1f} MiB: {case!r}"

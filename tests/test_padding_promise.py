@@ -1,0 +1,105 @@
+"""Padding is explicit zeros: an output is NaN because of what lies in its own window.
+
+One NaN or infinity is put at every position of every operand in turn. The outputs that it reaches
+must be those that the definition says, a padded zero under an infinite weight among them; all
+others must keep their bits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import islice
+
+import numpy as np
+import pytest
+
+import pyconv
+from _cases import random_case
+from _compare import difference
+from _problems import Call, Case, seeds
+from _values import gaussian
+
+pytestmark = pytest.mark.usefixtures("parallel_at_any_size")
+
+PLAIN = {
+    "x_layout": "C",
+    "weight_layout": "C",
+    "bias_layout": "C",
+    "out_layout": "",
+    "src_dtype": "",
+}
+SHAPES = 60
+PARTS = 10
+
+
+def small_cases(mode: str) -> Iterator[Case]:
+    """Cases of the padding mode that are small enough to be called once for each position."""
+    for seed in range(10**6):
+        case = replace(random_case(seed, budget=3_000), **PLAIN)
+        elements = np.prod(case.x_shape) + np.prod(case.weight_shape)
+        if case.padding_mode == mode and 0 < np.prod(case.x_shape) and elements <= 300:
+            yield case
+
+
+def kinds(values: np.ndarray) -> np.ndarray:
+    """0 for a finite value, 1 for NaN, 2 and 3 for the infinities."""
+    return np.select([np.isnan(values), np.isposinf(values), np.isneginf(values)], [1, 2, 3])
+
+
+def reached_as_defined(call: Call, clean: dict[str, np.ndarray]) -> str:
+    """Whether the non-finite results, and only they, are those of the reference; "" if so."""
+    expected = kinds(call.reference())
+    for isa, undisturbed in clean.items():
+        got = call.run(isa)
+        if not np.array_equal(kinds(got), expected):
+            return f"{isa}: another set of results is not finite"
+        untouched = expected == 0
+        told = difference(got[untouched], undisturbed[untouched])
+        if told:
+            return f"{isa}: results out of reach have changed: {told}"
+    return ""
+
+
+@pytest.mark.parametrize("part", range(PARTS))
+@pytest.mark.parametrize("mode", ["zeros", "reflect", "replicate", "circular"])
+def test_every_position(mode: str, part: int) -> None:
+    count = len(seeds(SHAPES if mode == "zeros" else SHAPES // 6))
+    for case in islice(small_cases(mode), part, count, PARTS):
+        call = Call(case, gaussian)
+        clean = {isa: call.run(isa) for isa in pyconv.available_isas()}
+        operands = {"x": call.x, "weight": call.weight, "bias": call.bias}
+        for name, values in operands.items():
+            for position in np.ndindex(values.shape):
+                finite = values[position]
+                for disturbance in (np.nan, np.inf):
+                    values[position] = disturbance
+                    told = reached_as_defined(call, clean)
+                    assert not told, f"{disturbance} in {name}{position}: {told}: {case!r}"
+                values[position] = finite
+
+
+@pytest.mark.parametrize("channels", [1, 4, 16])
+def test_infinite_weight_over_the_border(isa: str, channels: int) -> None:
+    """The corner tap of a 3x3 kernel lies on the border of a 16x16 map for 31 of the outputs."""
+    case = Case((1, channels, 16, 16), (3, channels, 3, 3), padding=1)
+    call = Call(case, gaussian)
+    call.x[...] = np.abs(call.x)
+    call.weight[:, -1, 0, 0] = np.inf
+    assert np.count_nonzero(np.isnan(call.run(isa))) == 3 * 31
+
+    call = Call(replace(case, padding_mode="replicate"), gaussian)
+    call.weight[:, -1, 0, 0] = np.inf
+    assert not np.isnan(call.run(isa)).any()
+
+
+def test_batch_does_not_spread_nan(isa: str) -> None:
+    """One image of nothing but NaN leaves the others of its batch alone."""
+    for size in (1, 3, 7, 16, 33):
+        call = Call(Case((8, 3, size, size), (17, 3, 3, 3), padding=1), gaussian)
+        clean = call.run(isa)
+        call.x[5] = np.nan
+        got = call.run(isa)
+        assert np.isnan(got[5]).all()
+        others = [n for n in range(8) if n != 5]
+        assert not difference(got[others], clean[others])
