@@ -46,6 +46,7 @@ INLINE = ["-DCYTHON_INLINE=inline __attribute__((always_inline))"]
 UNROLL = {
     "gcc": [
         "-fno-predictive-commoning",
+        "-fno-inline-functions-called-once",
         "--param=max-completely-peeled-insns=1000",
         "--param=max-completely-peel-times=32",
     ],

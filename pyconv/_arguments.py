@@ -3,14 +3,14 @@
 Each function takes one argument as it came and returns the one form that the rest of the package
 knows, or raises. What the arguments mean to each other is the business of `_problem`.
 
-    integer, integers     a Python int, or a tuple of them
-    padding               the same, a string, or a tuple of (before, after) pairs
-    array                 a base ndarray: native byte order, aligned, of a supported dtype
-    parameter             a copy that a module may own, cast to its dtype
-    output                the caller's own array, if a result may be written into it
+    integer, positive, integers      a Python int, or a tuple of them
+    padding                          the same, a string, or a tuple of (before, after) pairs
+    array                            a base ndarray: native, aligned, of a supported dtype
+    parameter                        a copy for a layer to own, cast to its dtype
+    output                           the caller's own array, if a result can be written there
 
 Nothing is converted that could lose a value: no float becomes an int, no bool counts as 1, no
-float64 image turns into float32, and no lazy array is computed behind its owner's back.
+float64 image turns into float32. And no lazy array is computed behind its owner's back.
 
 These functions run on every call, so each begins with the test that ordinary arguments pass.
 """
@@ -18,12 +18,11 @@ These functions run on every call, so each begins with the test that ordinary ar
 from __future__ import annotations
 
 import operator
-import reprlib
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeGuard, TypeVar
 
 import numpy as np
 
-from pyconv._errors import ConvError, ConvTypeError
+from pyconv._errors import ConvError, ConvTypeError, not_implemented, wrong_type
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -40,6 +39,8 @@ PADDING_MODES: Final = ("zeros", "reflect", "replicate", "circular")
 _FLOATS: Final = frozenset(map(np.dtype, ("float32", "float64")))
 _IMAGES: Final = _FLOATS | frozenset(map(np.dtype, "?bBhHiIlLqQ"))  # bool and every int
 
+_ALLOWED: Final = "allowed are float32 and float64, for the input also bool and integers"
+
 _ONLY_INT: Final = frozenset([int])
 
 
@@ -47,12 +48,12 @@ _ONLY_INT: Final = frozenset([int])
 
 
 def integer(value: object, name: str) -> int:
-    """Take an int, or what is one (NumPy's integers): no bool, and nothing that would be rounded."""
+    """Take an int, or what is one (NumPy's integers): no bool, and nothing to be rounded."""
     if type(value) is int:
         return value
     index = _index(value)
     if index is None:
-        raise _wrong_type(value, name, "an int")
+        raise wrong_type(value, name, "an int")
     return index
 
 
@@ -77,7 +78,7 @@ def integers(value: object, name: str) -> Ints:
         return value
     found = _indices(value) if _is_sequence(value) else _index(value)
     if found is None:
-        raise _wrong_type(value, name, "an int or a tuple of ints")
+        raise wrong_type(value, name, "an int or a tuple of ints")
     return found
 
 
@@ -139,7 +140,7 @@ def _pair(sides: object, value: object) -> tuple[int, int]:
     """Take the padding before and after one axis, an item of `value`."""
     found = _indices(sides) if _is_sequence(sides) else None
     if found is None or len(found) != 2:
-        raise _wrong_type(value, "padding", "an int, a tuple of ints or (before, after) pairs")
+        raise wrong_type(value, "padding", "an int, a tuple of ints or (before, after) pairs")
     return found[0], found[1]
 
 
@@ -160,7 +161,7 @@ def array(value: object, name: str) -> NDArray[Any]:
     found = read(value, name)
     native = found.dtype.newbyteorder("=")
     if native not in _IMAGES:
-        raise _not_implemented(found.dtype, name, "allowed are float32, float64, bool and integers")
+        raise not_implemented(found.dtype, name, _ALLOWED)
     if found.dtype.isnative and found.flags.aligned:
         return found
     return found.astype(native)
@@ -172,7 +173,7 @@ def parameter(
     """Copy `value` for a layer: contiguous, cast to `dtype`, held by nobody else."""
     found = read(value, name)
     if not np.can_cast(found.dtype, dtype, "same_kind"):
-        raise _not_implemented(found.dtype, name, f"it must be convertible to {dtype}")
+        raise not_implemented(found.dtype, name, f"it must be convertible to {dtype}")
     if found.shape != shape:
         raise ConvError(f"{name} must have the shape {list(shape)}, got {list(found.shape)}")
     return np.array(found, dtype, order="C")
@@ -181,7 +182,7 @@ def parameter(
 def read(value: object, name: str) -> NDArray[Any]:
     """Return `value` as a base ndarray of whatever dtype it has."""
     if value is None or isinstance(value, (str, bytes, int, float, complex, np.generic)):
-        raise _wrong_type(value, name, "an array")
+        raise wrong_type(value, name, "an array")
     if _is_lazy(value):
         raise ConvTypeError(
             f"{name} is a lazy array ({type(value).__name__}), which pyconv does not compute on "
@@ -220,7 +221,7 @@ def check_dtypes(x: np.dtype[Any], weight: np.dtype[Any], bias: np.dtype[Any] | 
     that a message tells to convert.
     """
     if weight not in _FLOATS:
-        raise _not_implemented(weight, "weight", "allowed are float32 and float64")
+        raise not_implemented(weight, "weight", _ALLOWED)
     if x in _FLOATS and x != weight:
         raise ConvTypeError(
             f"Input type ({x}) and weight type ({weight}) should be the same: "
@@ -243,7 +244,7 @@ def output(value: object, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArr
     if type(value) is not np.ndarray and (
         not isinstance(value, np.ndarray) or isinstance(value, np.ma.MaskedArray)
     ):
-        raise _wrong_type(value, "out", "an ndarray")
+        raise wrong_type(value, "out", "an ndarray")
     if value.dtype != dtype:
         raise ConvTypeError(f"out must have the dtype {dtype}, got {value.dtype}")
     if value.shape != shape:
@@ -290,20 +291,3 @@ def _is_lazy(value: object) -> bool:
     """Follow Dask's protocol: a graph, or None where an object merely could hold one (xarray)."""
     graph = getattr(value, "__dask_graph__", None)
     return graph is not None and graph() is not None
-
-
-# --- messages -------------------------------------------------------------------------------------
-
-
-def _wrong_type(value: object, name: str, allowed: str) -> ConvTypeError:
-    """Use torch's phrase for an argument that its signature does not know."""
-    return ConvTypeError(
-        f"received an invalid combination of arguments - got {name}={reprlib.repr(value)} "
-        f"({type(value).__name__}), {name} must be {allowed}"
-    )
-
-
-def _not_implemented(dtype: np.dtype[Any], name: str, allowed: str) -> ConvTypeError:
-    """Use torch's phrase for a dtype, and name the conversion where one would do."""
-    fix = f"; use {name}.astype('float32')" if np.can_cast(dtype, np.float32, "same_kind") else ""
-    return ConvTypeError(f"convolution not implemented for '{dtype}' ({name}), {allowed}{fix}")

@@ -1,11 +1,16 @@
-"""The two exceptions that pyconv raises for what a caller passed.
+"""The two exceptions that pyconv raises for what a caller passed, and messages they share.
 
 NumPy code catches `ValueError` and `TypeError`. Code ported from torch catches `RuntimeError`,
 which is what ``torch.nn.functional.conv2d`` raises for nearly everything. Each class here is both,
 so either habit works.
 """
 
-__all__ = ["ConvError", "ConvTypeError"]
+from __future__ import annotations
+
+import reprlib
+from typing import Any
+
+import numpy as np
 
 
 class ConvError(ValueError, RuntimeError):
@@ -41,3 +46,17 @@ class ConvTypeError(TypeError, RuntimeError):
     ...     print(error)
     Input type (float64) and weight type (float32) should be the same: use input.astype('float32')
     """
+
+
+def wrong_type(value: object, name: str, allowed: str) -> ConvTypeError:
+    """Word it as torch does for an argument that its signature does not know."""
+    return ConvTypeError(
+        f"received an invalid combination of arguments - got {name}={reprlib.repr(value)} "
+        f"({type(value).__name__}), {name} must be {allowed}"
+    )
+
+
+def not_implemented(dtype: np.dtype[Any], name: str, allowed: str) -> ConvTypeError:
+    """Word it as torch does for a dtype, and name the conversion where one would do."""
+    fix = f"; use {name}.astype('float32')" if np.can_cast(dtype, np.float32, "same_kind") else ""
+    return ConvTypeError(f"convolution not implemented for '{dtype}' ({name}), {allowed}{fix}")

@@ -47,21 +47,24 @@ def _collapses(x: Array) -> bool:
 
 
 @lru_cache(maxsize=1024)
-def _one_row(problem: ConvProblem) -> ConvProblem:
+def _one_row(problem: ConvProblem) -> ConvProblem | None:
+    """A dense 1x1 convolution sees no neighbours: all its pixels are one row, which tiles divide better."""
     p = problem
+    if (p.kh, p.kw, p.sh, p.sw, p.pt, p.pb, p.pl, p.pr) != (1, 1, 1, 1, 0, 0, 0, 0) or p.ih == 1:
+        return None
     return replace(p, ih=1, iw=p.ih * p.iw, oh=1, ow=p.oh * p.ow)
 
 
-def flattened(problem: ConvProblem, x: Array, out: Array) -> tuple[ConvProblem, Array, Array]:
-    """A 1x1 convolution sees no neighbours: its pixels form one row, which any width of tile divides better."""
-    p = problem
-    dense = (p.kh, p.kw, p.sh, p.sw, p.pt, p.pb, p.pl, p.pr) == (1, 1, 1, 1, 0, 0, 0, 0)
-    if not dense or p.ih == 1 or not _collapses(x) or not _collapses(out):
-        return problem, x, out
-    return (
-        _one_row(p),
-        x.reshape(p.mb, p.ic, 1, p.ih * p.iw),
-        out.reshape(p.mb, p.oc, 1, p.oh * p.ow),
+def _collapses(array: Array) -> bool:
+    """Whether rows follow one another, so that (h, w) is one axis of pixels."""
+    h, w = array.shape[2:]
+    return h == 1 or w == 1 or array.strides[2] == w * array.strides[3]
+
+
+def plan_of(problem: ConvProblem, num_threads: int | None = None, channels_last: bool = False) -> Plan:
+    """The plan of a problem whose arrays are dense."""
+    return make_plan(
+        _one_row(problem) or problem, kernels().tiles, CACHES, threads_for(num_threads), channels_last
     )
 
 
@@ -90,7 +93,11 @@ def execute(
     """
     if not problem.mb:
         return
-    problem, x, out = flattened(problem, x, out)
+    row = _one_row(problem)
+    if row and _collapses(x) and _collapses(out):
+        problem = row
+        x = x.reshape(row.mb, row.ic, 1, row.iw)
+        out = out.reshape(row.mb, row.oc, 1, row.ow)
     channels_last = out.strides[1] == out.itemsize != out.strides[3]
     plan = make_plan(problem, kernels().tiles, CACHES, threads_for(num_threads), channels_last)
     run(plan, x, weight, bias, out, packs)

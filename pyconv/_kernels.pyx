@@ -62,44 +62,44 @@ cdef enum:
 
 cdef void oc_kw1(
     int NV, int M, const real *strip, const real *weights, const Taps *taps,
-    const vec *bias, const vec *sums, char *out, Py_ssize_t pitch,
+    const vec *start, Py_ssize_t start_m, Py_ssize_t start_v, char *out, Py_ssize_t pitch,
 ) noexcept nogil:
-    by_nv(OC_VECTOR, 1, NV, M, strip, weights, taps, bias, sums, out, pitch)
+    by_nv(OC_VECTOR, 1, NV, M, strip, weights, taps, start, start_m, start_v, out, pitch)
 
 
 cdef void oc_kw3(
     int NV, int M, const real *strip, const real *weights, const Taps *taps,
-    const vec *bias, const vec *sums, char *out, Py_ssize_t pitch,
+    const vec *start, Py_ssize_t start_m, Py_ssize_t start_v, char *out, Py_ssize_t pitch,
 ) noexcept nogil:
-    by_nv(OC_VECTOR, 3, NV, M, strip, weights, taps, bias, sums, out, pitch)
+    by_nv(OC_VECTOR, 3, NV, M, strip, weights, taps, start, start_m, start_v, out, pitch)
 
 
 cdef void oc_any(
     int NV, int M, const real *strip, const real *weights, const Taps *taps,
-    const vec *bias, const vec *sums, char *out, Py_ssize_t pitch,
+    const vec *start, Py_ssize_t start_m, Py_ssize_t start_v, char *out, Py_ssize_t pitch,
 ) noexcept nogil:
-    by_nv(OC_VECTOR, 0, NV, M, strip, weights, taps, bias, sums, out, pitch)
+    by_nv(OC_VECTOR, 0, NV, M, strip, weights, taps, start, start_m, start_v, out, pitch)
 
 
 cdef void ow_kw1(
     int NV, int M, const real *strip, const real *weights, const Taps *taps,
-    const vec *bias, const vec *sums, char *out, Py_ssize_t pitch,
+    const vec *start, Py_ssize_t start_m, Py_ssize_t start_v, char *out, Py_ssize_t pitch,
 ) noexcept nogil:
-    by_nv(OW_VECTOR, 1, NV, M, strip, weights, taps, bias, sums, out, pitch)
+    by_nv(OW_VECTOR, 1, NV, M, strip, weights, taps, start, start_m, start_v, out, pitch)
 
 
 cdef void ow_kw3(
     int NV, int M, const real *strip, const real *weights, const Taps *taps,
-    const vec *bias, const vec *sums, char *out, Py_ssize_t pitch,
+    const vec *start, Py_ssize_t start_m, Py_ssize_t start_v, char *out, Py_ssize_t pitch,
 ) noexcept nogil:
-    by_nv(OW_VECTOR, 3, NV, M, strip, weights, taps, bias, sums, out, pitch)
+    by_nv(OW_VECTOR, 3, NV, M, strip, weights, taps, start, start_m, start_v, out, pitch)
 
 
 cdef void ow_any(
     int NV, int M, const real *strip, const real *weights, const Taps *taps,
-    const vec *bias, const vec *sums, char *out, Py_ssize_t pitch,
+    const vec *start, Py_ssize_t start_m, Py_ssize_t start_v, char *out, Py_ssize_t pitch,
 ) noexcept nogil:
-    by_nv(OW_VECTOR, 0, NV, M, strip, weights, taps, bias, sums, out, pitch)
+    by_nv(OW_VECTOR, 0, NV, M, strip, weights, taps, start, start_m, start_v, out, pitch)
 
 
 cdef void dw_3s1(
@@ -146,33 +146,33 @@ cdef void dw_7s2(
 
 cdef inline void run_tile_vec(
     int role, int NV, int M, const real *strip, const real *weights, const Taps *taps,
-    const vec *bias, const vec *sums, char *out, Py_ssize_t pitch,
+    const vec *start, Py_ssize_t start_m, Py_ssize_t start_v, char *out, Py_ssize_t pitch,
 ) noexcept nogil:
     if role == OC_VECTOR:
         if taps.n_kw == 1:
-            oc_kw1(NV, M, strip, weights, taps, bias, sums, out, pitch)
+            oc_kw1(NV, M, strip, weights, taps, start, start_m, start_v, out, pitch)
         elif taps.n_kw == 3:
-            oc_kw3(NV, M, strip, weights, taps, bias, sums, out, pitch)
+            oc_kw3(NV, M, strip, weights, taps, start, start_m, start_v, out, pitch)
         else:
-            oc_any(NV, M, strip, weights, taps, bias, sums, out, pitch)
+            oc_any(NV, M, strip, weights, taps, start, start_m, start_v, out, pitch)
     elif taps.n_kw == 1:
-        ow_kw1(NV, M, strip, weights, taps, bias, sums, out, pitch)
+        ow_kw1(NV, M, strip, weights, taps, start, start_m, start_v, out, pitch)
     elif taps.n_kw == 3:
-        ow_kw3(NV, M, strip, weights, taps, bias, sums, out, pitch)
+        ow_kw3(NV, M, strip, weights, taps, start, start_m, start_v, out, pitch)
     else:
-        ow_any(NV, M, strip, weights, taps, bias, sums, out, pitch)
+        ow_any(NV, M, strip, weights, taps, start, start_m, start_v, out, pitch)
 
 
 cdef inline void run_tile(
     int role, int NV, int M, const real *strip, const real *weights, const Taps *taps,
-    const real *bias, const real *sums, char *out, Py_ssize_t pitch,
+    const real *start, Py_ssize_t start_m, Py_ssize_t start_v, char *out, Py_ssize_t pitch,
 ) noexcept nogil:
     if real is float:
         run_tile_vec(
-            role, NV, M, strip, weights, taps, <const f32v *> bias, <const f32v *> sums, out, pitch)
+            role, NV, M, strip, weights, taps, <const f32v *> start, start_m, start_v, out, pitch)
     else:
         run_tile_vec(
-            role, NV, M, strip, weights, taps, <const f64v *> bias, <const f64v *> sums, out, pitch)
+            role, NV, M, strip, weights, taps, <const f64v *> start, start_m, start_v, out, pitch)
 
 
 cdef inline void run_depthwise_vec(
@@ -395,12 +395,20 @@ cdef inline void multiply_tile(
     # One tile, from the bias or the sums so far to the output or the sums.
     cdef:
         Py_ssize_t width = NV * (VECTOR_BYTES // <Py_ssize_t> sizeof(real))
-        const real *sums = NULL if q.first else c
+        const real *start = c
+        Py_ssize_t start_m = NV
+        Py_ssize_t start_v = 1
+    if q.first:
+        start = bias
+        start_m = 0 if role == OC_VECTOR else 1
+        start_v = 1 if role == OC_VECTOR else 0
     look_ahead(&q.ahead, &q.taps)
-    if q.last and lanes == width and lane_stride == sizeof(real):
-        run_tile(role, NV, <int> M, strip, weights, &q.taps, bias, sums, out, row_stride)
+    if q.last and lanes == width and lane_stride == <Py_ssize_t> sizeof(real):
+        run_tile(role, NV, <int> M, strip, weights, &q.taps, start, start_m, start_v, out, row_stride)
         return
-    run_tile(role, NV, <int> M, strip, weights, &q.taps, bias, sums, <char *> c, width * sizeof(real))
+    run_tile(
+        role, NV, <int> M, strip, weights, &q.taps, start, start_m, start_v, <char *> c, width * sizeof(real),
+    )
     if q.last:
         scatter(c, M, lanes, width, out, row_stride, lane_stride)
 
@@ -494,7 +502,7 @@ cdef inline void multiply_dw(
                 col = max(0, min(start, t.n_ow - width))
                 pixels = strip + row * q.row_pitch + col
                 out = output_of(p, call, t, oc, row, col)
-                if width <= t.n_ow and call.out_stride[3] == sizeof(real):
+                if width <= t.n_ow and call.out_stride[3] == <Py_ssize_t> sizeof(real):
                     run_depthwise(
                         p.rows.step, NV, <int> n_rows, pixels, q.row_pitch, weights, &q.taps, group + oc * VL,
                         out, call.out_stride[2],
@@ -642,6 +650,63 @@ def multiply_adds(dtype, Py_ssize_t steps):
     if f32[0] != f32[0] or f64[0] != f64[0]:  # never so, but the compiler must not drop a loop of no consequence
         raise ArithmeticError("the peak loop diverged")
     return 2 * steps * CHAINS * VECTOR_BYTES // (4 if single else 8)
+
+
+cdef void repeat_tile(
+    int role, int NV, int M, const Taps *taps, const real *strip, const real *weights, real *c, Py_ssize_t repeats,
+) noexcept nogil:
+    cdef Py_ssize_t i
+    for i in range(repeats):
+        run_tile(role, NV, M, strip, weights, taps, c, NV, 1, <char *> c, NV * VECTOR_BYTES)
+
+
+def tile_multiply_adds(
+    dtype, role, int NV, int M, Py_ssize_t n_ic, Py_ssize_t n_kh, Py_ssize_t n_kw, Py_ssize_t repeats,
+):
+    """Run one tile alone, over a strip and weights of zeros; return the operations done, as `multiply_adds` does.
+
+    The strip is as narrow as the tile allows, so that with few channels everything stays in the first level cache.
+    """
+    cdef:
+        bint single = PIXELS.index(dtype) == FLOAT32
+        Py_ssize_t size = 4 if single else 8
+        Py_ssize_t VL = VECTOR_BYTES // size
+        int tile_role = ROLES[role]
+        Py_ssize_t pixels = M if tile_role == OC_VECTOR else NV * VL
+        Py_ssize_t scalars = NV * VL if tile_role == OC_VECTOR else M
+        Py_ssize_t width = (pixels + n_kw - 1 + VL - 1) // VL * VL
+        Py_ssize_t strip_bytes = n_kh * n_ic * width * size
+        Py_ssize_t weight_bytes = (n_ic * n_kh * n_kw * scalars * size + CACHE_LINE - 1) // CACHE_LINE * CACHE_LINE
+        Py_ssize_t offset[64]
+        void *memory = NULL
+        char *base
+        Taps taps
+        Py_ssize_t k
+    if (role, NV, M) not in variants() or tile_role == DEPTHWISE or not (0 < n_kh <= 32 and 0 < n_kw <= 32):
+        raise ValueError(f"no tile ({role!r}, {NV}, {M}) for a {n_kh}x{n_kw} kernel")
+    if posix_memalign(&memory, CACHE_LINE, strip_bytes + weight_bytes + TILE_BYTES) != 0:
+        raise MemoryError
+    memset(memory, 0, strip_bytes + weight_bytes + TILE_BYTES)
+    base = <char *> memory
+    memset(&taps, 0, sizeof(Taps))
+    taps.n_ic, taps.n_kh, taps.n_kw, taps.ic_pitch = n_ic, n_kh, n_kw, width
+    taps.kh_offset, taps.kw_offset, taps.ahead = offset, offset + 32, base
+    for k in range(32):
+        offset[k] = k * n_ic * width
+        offset[32 + k] = k
+    with nogil:
+        if single:
+            repeat_tile(
+                tile_role, NV, M, &taps, <const float *> (base + weight_bytes), <const float *> base,
+                <float *> (base + weight_bytes + strip_bytes), repeats,
+            )
+        else:
+            repeat_tile(
+                tile_role, NV, M, &taps, <const double *> (base + weight_bytes), <const double *> base,
+                <double *> (base + weight_bytes + strip_bytes), repeats,
+            )
+    free(memory)
+    return 2 * repeats * n_ic * n_kh * n_kw * M * NV * VL
 
 
 cdef class Convolution:

@@ -20,16 +20,18 @@ import numpy as np
 
 from pyconv import _arguments, _problem, _state_dict
 from pyconv._errors import ConvError
-from pyconv.functional import _convolve
+from pyconv._execute import plan_of
+from pyconv.functional import _convolve, _problem_of
 
 if TYPE_CHECKING:
     from collections import OrderedDict
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
     from typing import Self, SupportsIndex, TypeAlias
 
     from numpy.typing import ArrayLike, DTypeLike, NDArray
 
     from pyconv._execute import Packs
+    from pyconv._plan import Plan
     from pyconv.functional import Ints, Padding
 
     Rng: TypeAlias = (
@@ -132,6 +134,44 @@ class ConvNd:
     def __call__(self, input: ArrayLike) -> NDArray[Any]:
         """Return ``forward(input)``."""
         return self.forward(input)
+
+    def plan(self, input_shape: Sequence[int], dtype: DTypeLike | None = None) -> Plan:
+        """Tell how an input of this shape would be computed, without computing it.
+
+        Parameters
+        ----------
+        input_shape : sequence of int
+            As of the array that the layer would be called on.
+        dtype : dtype, optional
+            That array's dtype, by default the layer's.
+
+        Returns
+        -------
+        Plan
+            A value: print it, or look at its fields (instruction set, role of the tile, its size,
+            blocks, threads, scratch bytes).
+
+        Examples
+        --------
+        >>> from pyconv import Conv2d
+        >>> plan = Conv2d(40, 100, 3, stride=2, padding=3).plan((40, 40, 32, 32))
+        >>> print(plan)  # doctest: +SKIP
+        x86-64-v4, oc-vector, tile 14 pixels x 2 vectors of 16 output channels, ...
+        """
+        weight, bias, _ = self._state
+        problem = _problem_of(
+            self._ndim,
+            tuple(input_shape),
+            weight.dtype if dtype is None else np.dtype(dtype),
+            weight,
+            bias,
+            self.stride,
+            self.padding,
+            self.dilation,
+            self.groups,
+            self.padding_mode,
+        )
+        return plan_of(problem)
 
     # --- parameters -------------------------------------------------------------------------------
 

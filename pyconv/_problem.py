@@ -60,9 +60,9 @@ class ConvProblem:
     A one-dimensional problem is a two-dimensional one of height 1: ``ih = oh = kh = sh = dh = 1``
     and ``pt = pb = 0``.
 
-    Where there is one output, no stride is taken, and where there is one tap, no dilation: both
-    are 1 then, whatever was asked for. So equal convolutions are equal problems, and no factor in
-    ``(oh - 1) * sh + (kh - 1) * dh < ih + pt + pb`` can be large for nothing.
+    A stride that leads out of the input is as good as any other that does, and is stored as the
+    smallest of them; the dilation of a single tap is stored as 1. So equal convolutions are equal
+    problems, no letter exceeds the padded input, and ``oh`` is still what the formula says.
     """
 
     mb: int
@@ -135,7 +135,8 @@ def conv_problem(
     strides, dilations, sides = settings(ndim, kernel, stride, padding, dilation)
     _check_channels(x, weight_shape, bias_shape, groups)
     _check_padding(x, sides, padding_mode)
-    out = _output_extents(x[2:], kernel, strides, dilations, sides)
+    rooms = _rooms(x[2:], kernel, dilations, sides)
+    out = tuple(room // stride + 1 for room, stride in zip(rooms, strides, strict=True))
     check_kernel(kernel)
     if 0 in x[1:]:
         raise ConvError(f"Only zero batch inputs are supported, but got input shape: {list(x)}")
@@ -144,11 +145,11 @@ def conv_problem(
     check_bytes("output", (x[0], weight_shape[0], *out), weight_dtype.itemsize)
 
     (ih, iw), (oh, ow), (kh, kw) = _plane(x[2:], 1), _plane(out, 1), _plane(kernel, 1)
-    (sh, sw), (dh, dw) = _plane(strides, 1), _plane(dilations, 1)
+    (sh, sw), (dh, dw), (rh, rw) = _plane(strides, 1), _plane(dilations, 1), _plane(rooms, 0)
     (pt, pb), (pl, pr) = _plane(sides, (0, 0))
     return ConvProblem(
         mb=x[0], g=groups, ic=x[1], ih=ih, iw=iw, oc=weight_shape[0], oh=oh, ow=ow, kh=kh, kw=kw,
-        sh=sh if oh > 1 else 1, sw=sw if ow > 1 else 1,
+        sh=min(sh, rh + 1), sw=min(sw, rw + 1),
         dh=dh if kh > 1 else 1, dw=dw if kw > 1 else 1,
         pt=pt, pb=pb, pl=pl, pr=pr,
         padding_mode=padding_mode, dtype=weight_dtype.name, src_dtype=input_dtype.name,
@@ -247,7 +248,13 @@ def _check_channels(x: Shape, weight: Shape, bias: Shape | None, groups: int) ->
 
 
 def _check_padding(x: Shape, sides: Sides, padding_mode: str) -> None:
-    """Check that a reflection has its mirror, and that a circle is not gone round twice."""
+    """Check that padding is in range: a reflection has its mirror, a circle is closed once."""
+    for axis, pads in enumerate(sides):
+        if max(pads) > _MAX // 2:
+            raise ConvError(
+                f"Given padding={max(pads)} at dimension {axis}, expected padding to be at most "
+                f"{_MAX // 2}"
+            )
     for axis in reversed(range(len(sides))):
         extent, pads = x[2 + axis], sides[axis]
         where = f"padding {pads} at dimension {2 + axis} of input {list(x)}"
@@ -258,17 +265,10 @@ def _check_padding(x: Shape, sides: Sides, padding_mode: str) -> None:
             )
         if padding_mode == "circular" and max(pads) > extent:
             raise ConvError(f"Padding value causes wrapping around more than once: got {where}")
-        if max(pads) > _MAX // 2:
-            raise ConvError(
-                f"Given padding={max(pads)} at dimension {axis}, expected padding to be at most "
-                f"{_MAX // 2}"
-            )
 
 
-def _output_extents(
-    extents: Shape, kernel: Shape, strides: Shape, dilations: Shape, sides: Sides
-) -> Shape:
-    """Count the places where the dilated kernel fits the padded input, along each axis."""
+def _rooms(extents: Shape, kernel: Shape, dilations: Shape, sides: Sides) -> Shape:
+    """Return how far the dilated kernel can travel within the padded input, along each axis."""
     padded = [extent + sum(pads) for extent, pads in zip(extents, sides, strict=True)]
     spans = [d * (k - 1) + 1 for d, k in zip(dilations, kernel, strict=True)]
     rooms = [size - span for size, span in zip(padded, spans, strict=True)]
@@ -278,7 +278,7 @@ def _output_extents(
             f"Kernel size: ({' x '.join(map(str, spans))}). "
             "Kernel size can't be greater than actual input size"
         )
-    return tuple(room // stride + 1 for room, stride in zip(rooms, strides, strict=True))
+    return tuple(rooms)
 
 
 def check_kernel(kernel: Shape) -> None:

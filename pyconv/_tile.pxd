@@ -12,8 +12,8 @@
 # The caller provides a strip in which every tap of every pixel exists (_strip.pxd): the tile knows no borders, no
 # strides, no layouts. The strip's address of (ic, kh, kw) is ic * ic_pitch + kh_offset[kh] + kw_offset[kw] plus the
 # pixel's number. The chain starts from the bias (a vector for each v under OC_VECTOR, for each m under OW_VECTOR) or,
-# where the channels come in several passes, from the sums so far, c[m][v]. It ends in rows of NV vectors, `pitch`
-# bytes apart: in the output itself where its rows lie so, else in a tile buffer (_store.pxd).
+# where the channels come in several passes, from the sums so far. It ends in rows of NV vectors, `pitch` bytes apart:
+# in the output itself where its rows lie so, else in a tile buffer (_store.pxd).
 #
 # M, NV, the role and the usual kernel widths are compile-time constants of an instance (_instances.pxd), so that
 # the loops over m and v unroll and acc lives in registers. Per tap the loop issues M * NV multiply-adds, two a
@@ -23,7 +23,7 @@
 # Reference: Goto and van de Geijn, "Anatomy of High-Performance Matrix Multiplication", ACM TOMS 34 (2008);
 # Georganas et al., "Anatomy of High-Performance Deep Learning Convolutions on SIMD Architectures", SC 2018.
 
-from pyconv._vector cimport VECTOR_BYTES, VECTOR_REGISTERS, muladd, prefetch, real, vec
+from pyconv._vector cimport VECTOR_BYTES, VECTOR_REGISTERS, assume, muladd, prefetch, real, vec
 
 cdef enum:
     OC_VECTOR = 0
@@ -62,32 +62,35 @@ cdef inline bint depthwise_fits(const int R, const int NV) noexcept nogil:
 cdef inline void tile(
     const int role, const int KW, const int NV, const int M,
     const real *strip, const real *weights, const Taps *taps,
-    const vec *bias, const vec *sums, char *out, Py_ssize_t pitch,
+    const vec *start, Py_ssize_t start_m, Py_ssize_t start_v, char *out, Py_ssize_t pitch,
 ) noexcept nogil:
-    # KW = 0: the kernel's width is known at run time only. sums is NULL on the first pass, bias unused on later ones.
+    # KW = 0: the kernel's width is known at run time only. The chain of (m, v) starts from the vector
+    # start[m * start_m + v * start_v].
     cdef:
         vec acc[MAX_ACCUMULATORS]
         vec b[MAX_NV]
         real a
         int m, v
         Py_ssize_t ic, kh, kw
+        Py_ssize_t n_ic = taps.n_ic
+        Py_ssize_t n_kh = taps.n_kh
         Py_ssize_t n_kw = KW if KW else taps.n_kw
         const char *ahead = taps.ahead
         const real *row
         const real *pixel
         const real *scalars
         const vec *vectors
-    if sums == NULL:
-        for m in range(M):
-            for v in range(NV):
-                acc[m * NV + v] = bias[v] if role == OC_VECTOR else bias[m]
-    else:
-        for m in range(M * NV):
-            acc[m] = sums[m]
-    for ic in range(taps.n_ic):
+    # A loop that may be skipped costs registers: the accumulators would have to survive two ways around it.
+    assume(n_ic > 0)
+    assume(n_kh > 0)
+    assume(n_kw > 0)
+    for m in range(M):
+        for v in range(NV):
+            acc[m * NV + v] = start[m * start_m + v * start_v]
+    for ic in range(n_ic):
         prefetch(ahead)
         ahead = ahead + taps.ahead_pitch
-        for kh in range(taps.n_kh):
+        for kh in range(n_kh):
             row = strip + taps.kh_offset[kh]
             for kw in range(n_kw):
                 pixel = row + taps.kw_offset[kw]
@@ -126,6 +129,7 @@ cdef inline void depthwise_tile(
         Py_ssize_t kw
         const real *row
         const vec *pixels
+    assume(taps.n_kw > 0)
     for r in range(R * NV):
         acc[r] = bias[0]
     for i in range((R - 1) * SH + KH):

@@ -36,6 +36,7 @@ cdef extern from *:
 
     #define muladd(acc, v, s) ((acc) + (v) * (__typeof__((acc)[0]))(s))
 
+    #define assume(condition) do { if (!(condition)) __builtin_unreachable(); } while (0)
     #define prefetch(address) __builtin_prefetch(address, 0, 2)
 
     #define LOW_2   0, 2
@@ -65,6 +66,8 @@ cdef extern from *:
         VECTOR_REGISTERS
     # muladd(acc, v, s) = acc + v * s with the scalar s in every lane.
     f32v muladd(f32v acc, f32v v, float s) noexcept nogil
+    # Tell the compiler what the caller guarantees.
+    void assume(bint condition) noexcept nogil
     # Ask for the cache line of an address, for the second level cache.
     void prefetch(const void *address) noexcept nogil
     # The halves of a[0] b[0] a[1] b[1] ...

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
     from pyconv._execute import Packs
+    from pyconv._problem import ConvProblem
 
     Ints: TypeAlias = SupportsIndex | Sequence[SupportsIndex]
     Padding: TypeAlias = str | Ints | Sequence[SupportsIndex | Sequence[SupportsIndex]]
@@ -178,8 +179,8 @@ def conv1d(
     -------
     ndarray, shape (N, K, OL), or (K, OL) for one signal
         `out`, or a new array of the weights' dtype, C-contiguous whatever the layout of the
-        operands (as in torch), where ``OL = (L + padding on both sides - dilation * (kernel length
-        - 1) - 1) // stride + 1``.
+        operands, where ``OL = (L + padding on both sides - dilation * (kernel length - 1) - 1) //
+        stride + 1``.
 
     Raises
     ------
@@ -224,19 +225,8 @@ def _convolve(
     x = _arguments.array(input, "input")
     w = _arguments.array(weight, "weight")
     b = None if bias is None else _arguments.array(bias, "bias")
-    problem = conv_problem(
-        ndim,
-        x.shape,
-        w.shape,
-        None if b is None else b.shape,
-        x.dtype,
-        w.dtype,
-        None if b is None else b.dtype,
-        _arguments.integers(stride, "stride"),
-        _arguments.padding(padding),
-        _arguments.integers(dilation, "dilation"),
-        _arguments.integer(groups, "groups"),
-        _arguments.padding_mode(padding_mode),
+    problem = _problem_of(
+        ndim, x.shape, x.dtype, w, b, stride, padding, dilation, groups, padding_mode
     )
     threads = None if num_threads is None else _arguments.thread_count(num_threads)
 
@@ -261,6 +251,35 @@ def _convolve(
     if target is not None and target is not result:
         target[...] = result
     return result if out is None else out
+
+
+def _problem_of(
+    ndim: int,
+    input_shape: tuple[int, ...],
+    input_dtype: np.dtype[Any],
+    weight: NDArray[Any],
+    bias: NDArray[Any] | None,
+    stride: object,
+    padding: object,
+    dilation: object,
+    groups: object,
+    padding_mode: object,
+) -> ConvProblem:
+    """Normalise the settings and check everything against everything."""
+    return conv_problem(
+        ndim,
+        input_shape,
+        weight.shape,
+        None if bias is None else bias.shape,
+        input_dtype,
+        weight.dtype,
+        None if bias is None else bias.dtype,
+        _arguments.integers(stride, "stride"),
+        _arguments.padding(padding),
+        _arguments.integers(dilation, "dilation"),
+        _arguments.integer(groups, "groups"),
+        _arguments.padding_mode(padding_mode),
+    )
 
 
 def _is_channels_last(array: NDArray[Any]) -> bool:

@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-
 from _layouts import READABLE, WRITABLE
 from _problems import Case
 
@@ -25,7 +24,7 @@ LARGE_INTEGERS = ("int32", "uint32", "int64", "uint64")
 
 
 def random_case(seed: int, budget: int = 200_000) -> Case:
-    """The case of that seed, of at most about `budget` multiplications."""
+    """Return the case of that seed, of at most about `budget` multiplications."""
     rng = np.random.default_rng(seed)
     axes = _pick(rng, 1, 2, 2)
     mb = _pick(rng, 0, 1, 1, 1, 1, 1, 2, 2, 3, 4)
@@ -74,7 +73,7 @@ def _pick(rng: np.random.Generator, *options: Any) -> Any:
 
 
 def _channels(rng: np.random.Generator) -> tuple[int, int, int]:
-    """Groups, and the input and output channels of one group."""
+    """Draw the groups, and the input and output channels of one group."""
     kind = _pick(rng, "dense", "dense", "grouped", "depthwise")
     if kind == "dense":
         return 1, _pick(rng, *SIZES), _pick(rng, *SIZES)
@@ -84,7 +83,7 @@ def _channels(rng: np.random.Generator) -> tuple[int, int, int]:
 
 
 def _within(rng: np.random.Generator, budget: int, counts: list[int]) -> list[int]:
-    """The counts, the largest of them redrawn smaller until their product is within the budget."""
+    """Redraw the largest of the counts until their product is within the budget."""
     while np.prod(counts) > budget and max(counts) > 1:
         largest = max(counts)
         counts[counts.index(largest)] = _pick(rng, *(n for n in SIZES if n < largest))
@@ -98,7 +97,7 @@ def _stride(rng: np.random.Generator, k: int) -> int:
 def _padding(
     rng: np.random.Generator, form: str, extent: list[int]
 ) -> tuple[Any, list[tuple[int, int]]]:
-    """The argument in one of the forms that it may take, and (before, after) of each axis."""
+    """Draw the argument, in one of the forms it may take, and (before, after) of each axis."""
 
     def side(reach: int) -> int:
         return int(rng.integers(0, _pick(rng, 2, 2 + reach // 2, reach + 3)))
@@ -123,28 +122,28 @@ def _input_size(
     sides: tuple[int, int],
     padding_mode: str,
 ) -> int:
-    """A size that has about `out` outputs, some with pixels left over, and room to reflect."""
+    """Choose a size with about `out` outputs, maybe some pixels over, and room to reflect."""
     size = (out - 1) * stride + extent - sum(sides) + int(rng.integers(0, stride))
     least = {"reflect": max(sides) + 1, "circular": max(sides)}.get(padding_mode, 1)
     return max(size, least, 1)
 
 
 def _written(rng: np.random.Generator, values: list[int]) -> Any:
-    """One value for each axis in one of the ways to write it down."""
+    """Write one value for each axis in one of the ways there are."""
     if len(set(values)) > 1:
         return tuple(values)
     return _pick(rng, values[0], tuple(values), (values[0],))
 
 
 def corners() -> Iterator[tuple[str, Case]]:
-    """Families of shapes that have broken other libraries, with the name of the family."""
+    """Yield shapes that have broken other libraries, each with the name of its family."""
     for family, shapes in _CORNERS.items():
         for case in shapes():
             yield family, case
 
 
 def _case(channels: tuple[int, int], size: Any, kernel: Any, **arguments: Any) -> Case:
-    """Two images, (ic, oc) channels."""
+    """Make a case of two images and (ic, oc) channels."""
     ic, oc = channels
     groups = arguments.get("groups", 1)
     return Case((2, ic, *size), (oc, ic // groups, *kernel), **arguments)
@@ -248,7 +247,7 @@ def _large_kernel_and_stride() -> Iterator[Case]:
 
 
 def _more_than_one_strip() -> Iterator[Case]:
-    """Maps whose rows do not all fit into a core's cache at once."""
+    # Maps whose rows do not all fit into a core's cache at once.
     yield _case((32, 8), (75, 77), (3, 3), padding=1)
     yield _case((8, 32), (150, 151), (1, 1))
     yield _case((24, 24), (120, 121), (3, 3), padding=1, groups=24)

@@ -15,8 +15,8 @@ from pyconv._problem import ConvProblem
 
 
 def chain(p: ConvProblem, x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None) -> np.ndarray:
-    """The convolution of finite data, zero padding, in the promised order; 4-D operands."""
-    fma = _fma32 if p.dtype == "float32" else _fma64
+    """Convolve finite 4-D data, zero-padded, in the promised order."""
+    fma = fma32 if p.dtype == "float32" else fma64
     padded = np.pad(x, ((0, 0), (0, 0), (p.pt, p.pb), (p.pl, p.pr))).astype(p.dtype)
     images = padded.reshape(p.mb, p.g, 1, p.ic // p.g, *padded.shape[2:])
     taps = weight.reshape(p.g, p.oc // p.g, p.ic // p.g, p.kh, p.kw)
@@ -30,8 +30,8 @@ def chain(p: ConvProblem, x: np.ndarray, weight: np.ndarray, bias: np.ndarray | 
     return out.reshape(p.mb, p.oc, p.oh, p.ow)
 
 
-def _fma32(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> np.ndarray:
-    """float32 by way of float64, where the product is exact.
+def fma32(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> np.ndarray:
+    """Return fma(a, b, c) of float32, by way of float64, where the product is exact.
 
     The sum is rounded there to odd: if it is inexact, to the neighbour whose last bit is 1. Such a
     number is no tie of float32, so that rounding it a second time gives what rounding once would
@@ -47,6 +47,6 @@ def _fma32(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> np.ndarray:
 
 
 @np.vectorize(otypes=[np.float64])
-def _fma64(a: float, b: float, c: float) -> float:
-    """float64 by way of fractions: exact, and slow."""
+def fma64(a: float, b: float, c: float) -> float:
+    """Return fma(a, b, c) of float64, by way of fractions: exact, and slow."""
     return float(Fraction(a) * Fraction(b) + Fraction(c))

@@ -19,12 +19,12 @@ import sys
 from unittest import mock
 
 import numpy as np
-
-import pyconv
 from _cases import random_case
 from _compare import difference
 from _layouts import POISON
 from _problems import Call
+
+import pyconv
 from pyconv import _execute, _plan
 
 _PAGE = mmap.PAGESIZE

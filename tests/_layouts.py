@@ -38,7 +38,7 @@ Allocator = Callable[[int], np.ndarray]
 
 
 def poisoned(nbytes: int) -> np.ndarray:
-    """`nbytes` bytes of ordinary memory."""
+    """Allocate `nbytes` bytes of ordinary memory."""
     return np.full(nbytes // 2 + 1, POISON).view(np.uint8)[:nbytes]
 
 
@@ -48,7 +48,7 @@ def place(
     rng: np.random.Generator,
     allocate: Allocator = poisoned,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The values in the layout, and the block of bytes that holds them.
+    """Put the values into the layout; return the array and the block of bytes that holds it.
 
     Where elements share their memory ("broadcast", "overlapping") the last value written stands,
     so the array, not `values`, says what the operand is.
@@ -70,7 +70,7 @@ def place(
 
 
 def gaps(array: np.ndarray, memory: np.ndarray) -> np.ndarray:
-    """The bytes of `memory` that belong to no element of `array`."""
+    """Return the bytes of `memory` that belong to no element of `array`."""
     outside = np.ones(memory.shape, bool)
     if array.size:
         start = array.__array_interface__["data"][0] - memory.__array_interface__["data"][0]
@@ -82,7 +82,7 @@ def gaps(array: np.ndarray, memory: np.ndarray) -> np.ndarray:
 
 
 def _strides(shape: tuple[int, ...], layout: str, rng: np.random.Generator) -> list[int]:
-    """The strides, in elements."""
+    """Return the strides, in elements."""
     order = list(range(len(shape)))  # from the slowest axis to the fastest
     if layout == "F":
         order.reverse()

@@ -18,7 +18,7 @@ from _values import gaussian
 
 
 def peak() -> int:
-    """The peak of resident memory in KiB."""
+    """Return the peak of resident memory in KiB."""
     status = Path("/proc/self/status").read_text()
     return int(re.search(r"VmHWM:\s*(\d+) kB", status)[1])
 

@@ -15,10 +15,10 @@ from typing import Any
 from unittest import mock
 
 import numpy as np
-
-import pyconv
 from _layouts import Allocator, gaps, place, poisoned
 from _values import Family, integers
+
+import pyconv
 from pyconv import _execute, _reference
 from pyconv._dispatch import forced
 from pyconv._plan import Caches
@@ -28,7 +28,7 @@ SCALE = int(os.environ.get("PYCONV_TEST_SCALE", "1"))
 
 
 def seeds(count: int) -> range:
-    """The first `count` seeds of a run of the usual length, more of them in a longer run."""
+    """Return the first `count` seeds, or in a longer run more of them."""
     return range(count * SCALE)
 
 
@@ -111,7 +111,7 @@ class Call:
         self.out, self._out_memory = place(out, case.out_layout or "C", rng, allocate)
 
     def run(self, isa: str | None = None, threads: int | None = None) -> np.ndarray:
-        """What pyconv computes, on the case's own number of threads or on the given one.
+        """Return what pyconv computes, on the given number of threads or the case's own.
 
         The operands must be left as they were, and so must the bytes between the elements of out.
         Where the case passes out=, the result is that array, and the next run overwrites it.
@@ -141,7 +141,7 @@ class Call:
         isa: str | None = None,
         threads: int | None = None,
     ) -> np.ndarray:
-        """The call of the case, with other arrays in the place of its operands."""
+        """Make the call of the case with other arrays in the place of its operands."""
         case = self.case
         function = pyconv.conv1d if case.axes == 1 else pyconv.conv2d
         try:
@@ -163,11 +163,11 @@ class Call:
             raise
 
     def reference(self, dtype: Any = np.float64) -> np.ndarray:
-        """What the result should be, in the given type."""
+        """Return what the result should be, in the given type."""
         return _reference.conv(*self.operands, dtype).reshape(self.case.out_shape)
 
     def error_bound(self) -> np.ndarray:
-        """How far from `reference` in float64 rounding can take each element."""
+        """Return how far from `reference` rounding can take each element."""
         return _reference.error_bound(*self.operands).reshape(self.case.out_shape)
 
     @property
@@ -183,7 +183,7 @@ class Call:
 
 
 def _pretended_cache(l2: int) -> AbstractContextManager[Any]:
-    """A machine with so small a cache that even a small problem falls into blocks."""
+    """Pretend to have so small a cache that even a small problem falls into blocks."""
     caches = Caches(l1=l2 // 4, l2=l2) if l2 else _execute.CACHES
     return mock.patch.object(_execute, "CACHES", caches)
 

@@ -22,6 +22,7 @@ from pyconv import _plan
 
 
 def pytest_report_header() -> str:
+    """Say what is tested, and how much."""
     scale = os.environ.get("PYCONV_TEST_SCALE", "1")
     return f"pyconv: {', '.join(pyconv.available_isas())}; PYCONV_TEST_SCALE={scale}"
 
@@ -50,7 +51,7 @@ def floating_point_state() -> Iterator[None]:
 
 
 def _arithmetic() -> bytes:
-    """Some quotients of both signs and of a subnormal number, which tell every mode apart."""
+    """Compute quotients of both signs and of subnormal numbers, which tell every mode apart."""
     numerators = np.array(
         [1.0, -1.0, np.finfo(float).smallest_normal, -np.finfo(float).smallest_subnormal]
     )

@@ -11,11 +11,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-
-import pyconv
 from _cases import random_case
 from _problems import Call, seeds
 from _values import ADVERSARIAL, gaussian
+
+import pyconv
 
 pytestmark = pytest.mark.usefixtures("parallel_at_any_size")
 
@@ -23,7 +23,7 @@ CHUNK = 50
 
 
 def deviations(call: Call) -> dict[str, np.ndarray]:
-    """|result - reference| on each instruction set."""
+    """Return |result - reference| on each instruction set."""
     exact = call.reference()
     assert np.isfinite(exact).all(), f"the data overflow: {call.case!r}"
     return {isa: np.abs(call.run(isa) - exact) for isa in pyconv.available_isas()}

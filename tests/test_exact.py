@@ -11,12 +11,12 @@ from itertools import islice
 
 import numpy as np
 import pytest
-
-import pyconv
 from _cases import corners, random_case
 from _compare import difference
 from _problems import Call, Case, seeds
 from _values import Triple
+
+import pyconv
 from pyconv._problem import ConvProblem
 
 pytestmark = pytest.mark.usefixtures("parallel_at_any_size")
@@ -25,13 +25,13 @@ CHUNK = 100
 
 
 def check(call: Call, isas: set[str]) -> tuple[list[str], np.ndarray]:
-    """What is wrong with the results, and what they should be."""
+    """Return what is wrong with the results, and what they should be."""
     expected = call.reference(np.int64).astype(call.case.dtype)
     differences = {isa: difference(call.run(isa), expected) for isa in sorted(isas)}
     return [f"{isa}: {told}: {call.case!r}" for isa, told in differences.items() if told], expected
 
 
-@pytest.mark.parametrize("chunk", seeds(20))
+@pytest.mark.parametrize("chunk", seeds(40))
 def test_random_problems(chunk: int) -> None:
     """Each on the best instruction set and on one at random; over the run that is all of them."""
     isas = pyconv.available_isas()
@@ -80,7 +80,7 @@ def impulse_weights(p: ConvProblem, rng: np.random.Generator) -> Triple:
 
 
 def small_cases() -> list[Case]:
-    """Some that are small enough to be called once for each pixel, with no image repeated."""
+    """Return some that are small enough to be called once for each pixel."""
     drawn = (random_case(seed, budget=2_000) for seed in range(10**6))
     plain = {"x_layout": "C", "weight_layout": "C", "src_dtype": ""}
     small = (

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-
 from _problems import Case, seeds
 
 HERE = Path(__file__).parent
@@ -18,9 +19,16 @@ posix = pytest.mark.skipif(sys.platform == "win32", reason="pages are protected 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="the peak is read from /proc")
 
 
-def run(program: str, *arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(HERE / program), *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
+def run(*command: object) -> subprocess.CompletedProcess[str]:
+    """Run Python in a process of its own, with the modules that this one sees."""
+    return subprocess.run(
+        [sys.executable, *map(str, command)],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
 
 
 @posix
@@ -28,31 +36,30 @@ def run(program: str, *arguments: object) -> subprocess.CompletedProcess[str]:
 @pytest.mark.parametrize("edge", ["end", "start"])
 def test_guard_pages(edge: str, part: int) -> None:
     """250 cases, on every instruction set, in a process that dies if one strays by a byte."""
-    finished = run("_guard_pages.py", edge, 250 * part, 250)
+    finished = run(HERE / "_guard_pages.py", edge, 250 * part, 250)
     lines = finished.stdout.splitlines() or ["nothing ran"]
     assert finished.returncode == 0, f"{lines[-1]}\n{finished.stderr}"
     assert lines[-1] == "done"
     assert len(lines) == 251
 
 
-@posix
-def test_guard_pages_guard() -> None:
-    """The test of the test: one byte before or after the block ends the process."""
-    for edge, offset in (("end", 100), ("start", -1)):
-        program = f"""
+_TRESPASS = """
 import ctypes, sys
-sys.path.insert(0, {str(HERE)!r})
 from _guard_pages import GuardedMemory
-block = GuardedMemory({edge!r})(100)
+block = GuardedMemory(sys.argv[1])(100)
 address = block.__array_interface__["data"][0]
-print(ctypes.string_at(address, 100)[:1])
-ctypes.string_at(address + {offset}, 1)
+print(len(ctypes.string_at(address, 100)), flush=True)
+ctypes.string_at(address + int(sys.argv[2]), 1)
 """
-        finished = subprocess.run(
-            [sys.executable, "-c", program], capture_output=True, text=True, check=False
-        )
-        assert finished.stdout
-        assert finished.returncode < 0, "not ended by a signal"
+
+
+@posix
+@pytest.mark.parametrize(("edge", "offset"), [("end", 100), ("start", -1)])
+def test_guard_pages_guard(edge: str, offset: int) -> None:
+    """The test of the test: to read one byte after or before a block ends the process."""
+    finished = run("-c", _TRESPASS, edge, offset)
+    assert finished.stdout == "100\n"
+    assert finished.returncode == -signal.SIGSEGV
 
 
 SCRATCH = {
@@ -79,7 +86,7 @@ SCRATCH = {
 def test_scratch_is_bounded(name: str) -> None:
     """4 MiB for each thread and the packed weights, whatever the size of the image."""
     case = SCRATCH[name]
-    finished = run("_peak_memory.py", repr(case))
+    finished = run(HERE / "_peak_memory.py", repr(case))
     assert finished.returncode == 0, finished.stderr
     packed = 2 * np.prod(case.weight_shape) * np.dtype(case.dtype).itemsize
     grown = int(finished.stdout) * 1024

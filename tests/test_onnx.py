@@ -26,6 +26,8 @@ from onnx.backend.test.loader import load_model_tests  # noqa: E402
 
 @dataclass
 class OnnxCase:
+    """A Conv node with what goes in and what should come out."""
+
     name: str
     attributes: dict[str, Any]
     operands: list[np.ndarray]  # image, weight and perhaps bias
@@ -35,7 +37,7 @@ class OnnxCase:
 
 
 def stored() -> Iterator[OnnxCase]:
-    """Models whose whole graph is one Conv, with the tensors that lie beside them."""
+    """Yield the models whose whole graph is one Conv, with the tensors that lie beside them."""
     for kind in ("simple", "pytorch-converted", "pytorch-operator"):
         for test in load_model_tests(kind=kind):
             graph = onnx.load(Path(test.model_dir, "model.onnx")).graph
@@ -53,7 +55,7 @@ def stored() -> Iterator[OnnxCase]:
 
 
 def generated() -> Iterator[OnnxCase]:
-    """The cases that the operator's specification is written with."""
+    """Yield the cases that the operator's specification is written with."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the cases of all operators are computed on the way
         tests = collect_testcases("Conv")
@@ -64,22 +66,24 @@ def generated() -> Iterator[OnnxCase]:
 
 
 def tensor(path: Path) -> np.ndarray:
+    """Read a stored tensor."""
     return numpy_helper.to_array(onnx.load_tensor(path))
 
 
 def of_node(test: Any, node: Any, tensors: dict[str, np.ndarray], expected: np.ndarray) -> OnnxCase:
+    """Put a case together from the node and the tensors that it names."""
     attributes = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
     operands = [tensors[name] for name in node.input]
     return OnnxCase(test.name, attributes, operands, expected, test.rtol, test.atol)
 
 
 def flat(cases: Iterator[OnnxCase]) -> list[OnnxCase]:
-    """Those of one and two dimensions."""
+    """Keep those of one and two dimensions."""
     return [case for case in cases if case.expected.ndim in (3, 4)]
 
 
 def padding(case: OnnxCase) -> Any:
-    """ONNX writes all beginnings, then all ends; its SAME depends on the size of the input."""
+    """Translate: ONNX writes all beginnings, then all ends; its SAME depends on the image."""
     attributes, axes = case.attributes, case.expected.ndim - 2
     same = attributes.get("auto_pad", b"NOTSET").decode()
     if not same.startswith("SAME"):
@@ -97,6 +101,7 @@ def padding(case: OnnxCase) -> Any:
 
 
 def check(case: OnnxCase, isa: str) -> None:
+    """Compare by ONNX's own tolerance."""
     axes = case.expected.ndim - 2
     function = pyconv.conv1d if axes == 1 else pyconv.conv2d
     with forced(isa):

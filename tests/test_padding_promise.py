@@ -13,12 +13,12 @@ from itertools import islice
 
 import numpy as np
 import pytest
-
-import pyconv
 from _cases import random_case
 from _compare import difference
 from _problems import Call, Case, seeds
 from _values import gaussian
+
+import pyconv
 
 pytestmark = pytest.mark.usefixtures("parallel_at_any_size")
 
@@ -34,21 +34,21 @@ PARTS = 10
 
 
 def small_cases(mode: str) -> Iterator[Case]:
-    """Cases of the padding mode that are small enough to be called once for each position."""
+    """Yield cases of the mode that are small enough to be called once for each position."""
     for seed in range(10**6):
         case = replace(random_case(seed, budget=3_000), **PLAIN)
         elements = np.prod(case.x_shape) + np.prod(case.weight_shape)
-        if case.padding_mode == mode and 0 < np.prod(case.x_shape) and elements <= 300:
+        if case.padding_mode == mode and np.prod(case.x_shape) > 0 and elements <= 300:
             yield case
 
 
 def kinds(values: np.ndarray) -> np.ndarray:
-    """0 for a finite value, 1 for NaN, 2 and 3 for the infinities."""
+    """Map finite values to 0, NaN to 1, the infinities to 2 and 3."""
     return np.select([np.isnan(values), np.isposinf(values), np.isneginf(values)], [1, 2, 3])
 
 
 def reached_as_defined(call: Call, clean: dict[str, np.ndarray]) -> str:
-    """Whether the non-finite results, and only they, are those of the reference; "" if so."""
+    """Tell how the set of non-finite results differs from the reference's; "" if it does not."""
     expected = kinds(call.reference())
     for isa, undisturbed in clean.items():
         got = call.run(isa)

@@ -112,11 +112,16 @@ def test_an_empty_batch_fits() -> None:
     assert (found.mb, found.oc, found.oh, found.ow) == (0, 4, 6, 6)
 
 
-def test_steps_that_are_not_taken_are_1() -> None:
-    once = problem((1, 1, 3, 9), (1, 1, 3, 1), stride=(2**70, 4), dilation=(1, 2**70))
-    assert (once.oh, once.sh, once.ow, once.sw) == (1, 1, 3, 4)
+def test_a_step_that_is_not_taken_is_as_small_as_can_be() -> None:
+    """So equal convolutions are equal problems, and no number is larger than the padded input."""
+    once = problem((1, 1, 5, 9), (1, 1, 3, 1), stride=(2**70, 4), dilation=(1, 2**70))
+    assert once == problem((1, 1, 5, 9), (1, 1, 3, 1), stride=(3, 4))
+    assert (once.oh, once.sh, once.ow, once.sw) == (1, 3, 3, 4)
     assert (once.kw, once.dw) == (1, 1)
-    assert once == problem((1, 1, 3, 9), (1, 1, 3, 1), stride=(1, 4))
+    for stride in range(1, 9):
+        p = problem((1, 1, 5, 9), (1, 1, 3, 3), stride=stride, padding=((0, 1), (2, 0)))
+        assert p.oh == (p.ih + p.pt + p.pb - p.dh * (p.kh - 1) - 1) // p.sh + 1
+        assert p.ow == (p.iw + p.pl + p.pr - p.dw * (p.kw - 1) - 1) // p.sw + 1
 
 
 def test_a_problem_is_a_value() -> None:
@@ -164,13 +169,13 @@ FAULTS: list[tuple[str, dict[str, Any]]] = [
      r"channels, but got 4 channels instead", {"groups": 2}),
     (r"Given weight of size \[8, 4, 3, 3\], expected bias to be 1-dimensional with 8 elements, but "
      r"got bias of size \[8, 1\] instead", {"bias": (8, 1)}),
+    (rf"Given padding={2**62} at dimension 1, expected padding to be at most {2**62 - 1}",
+     {"padding": (0, 2**62)}),
     (r"Padding size should be less than the corresponding input dimension, but got: padding "
      r"\(5, 5\) at dimension 3 of input \[1, 4, 5, 5\]",
      {"padding": (0, 5), "padding_mode": "reflect"}),
     (r"Padding value causes wrapping around more than once: got padding \(0, 6\) at dimension 2 ",
      {"padding": ((0, 6), (5, 5)), "padding_mode": "circular"}),
-    (rf"Given padding={2**62} at dimension 1, expected padding to be at most {2**62 - 1}",
-     {"padding": (0, 2**62)}),
     (r"Calculated padded input size per channel: \(5 x 7\)\. Kernel size: \(9 x 3\)\. "
      r"Kernel size can't be greater than actual input size",
      {"dilation": (4, 1), "padding": (0, 1)}),

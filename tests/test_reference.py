@@ -7,16 +7,16 @@ from itertools import islice, product
 
 import numpy as np
 import pytest
-
 from _cases import random_case
 from _problems import Call, Case, seeds
 from _values import gaussian
+
 from pyconv import _reference
 from pyconv._problem import ConvProblem
 
 
 def source(i: int, before: int, n: int, mode: str) -> int | None:
-    """Which of n pixels the padded pixel i shows; None for a zero."""
+    """Return which of n pixels the padded pixel i shows; None for a zero."""
     i -= before
     if mode == "zeros":
         return i if 0 <= i < n else None
@@ -28,7 +28,7 @@ def source(i: int, before: int, n: int, mode: str) -> int | None:
 
 
 def seven_loops(p: ConvProblem, x: np.ndarray, weight: np.ndarray, bias: np.ndarray) -> np.ndarray:
-    """The convolution in Python's own numbers."""
+    """Convolve in Python's own numbers."""
     out = np.empty((p.mb, p.oc, p.oh, p.ow), object)
     for n, k, i, j in product(range(p.mb), range(p.oc), range(p.oh), range(p.ow)):
         total = 0 if bias is None else bias[k].item()

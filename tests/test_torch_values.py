@@ -12,12 +12,12 @@ from itertools import product
 
 import numpy as np
 import pytest
-
-import pyconv
 from _cases import random_case
 from _compare import difference
 from _problems import Call, Case, seeds
 from _values import Triple, gaussian
+
+import pyconv
 from pyconv._problem import ConvProblem
 
 torch = pytest.importorskip("torch")
@@ -32,7 +32,10 @@ MODES = ("zeros", "reflect", "replicate", "circular")
 
 
 def by_torch(call: Call, dtype: str = "float64") -> np.ndarray:
-    """What torch makes of the same arguments; four-sided padding and modes by `torch.nn.functional.pad`."""
+    """Return what torch makes of the same arguments.
+
+    It pads on four sides, and in another mode than zeros, by a function of its own.
+    """
     case, p = call.case, call.problem
     x, weight, bias = (
         torch.from_numpy(values.astype(dtype)) for values in (call.x, call.weight, call.bias)
@@ -49,7 +52,7 @@ def by_torch(call: Call, dtype: str = "float64") -> np.ndarray:
 
 
 def agree(call: Call) -> None:
-    """On every instruction set."""
+    """Compare on every instruction set."""
     expected, bound = by_torch(call), call.error_bound()
     for isa in pyconv.available_isas():
         deviation = np.abs(call.run(isa) - expected)
@@ -59,6 +62,7 @@ def agree(call: Call) -> None:
 def case(
     x: tuple[int, ...], weight: tuple[int, ...], *, bias: bool = True, **arguments: object
 ) -> Case:
+    """Make a case as torch's tables are written."""
     return Case(x, weight, bias, **arguments)
 
 
@@ -137,7 +141,7 @@ def test_random_problems(chunk: int) -> None:
 
 
 def layer(p: ConvProblem, rng: np.random.Generator) -> Triple:
-    """Weights that keep the variance of N(0, 1), as a layer's do."""
+    """Draw weights that keep the variance of N(0, 1), as a layer's do."""
     x, weight, bias = gaussian(p, rng)
     return x, weight / np.sqrt(weight[0].size, dtype=p.dtype), bias
 
@@ -182,7 +186,7 @@ def test_groups_are_convolutions_of_their_own(isa: str, multiple: int) -> None:
 
 
 def strided_operands() -> Iterator[tuple[str, np.ndarray, np.ndarray, np.ndarray]]:
-    """Operands of torch's tests of strides: x (2, 4, 8, 9), weight (6, 4, 3, 3), bias (6,)."""
+    """Yield x (2, 4, 8, 9), weight (6, 4, 3, 3) and bias (6,) as torch's tests of strides do."""
     rng = np.random.default_rng(0)
 
     def normal(*shape: int) -> np.ndarray:

@@ -1,0 +1,105 @@
+"""Who imports whom, and what ``import pyconv`` brings in.
+
+Imports run one way: a file knows those below it and none above. What checks arguments, makes plans
+or is the reference needs nothing compiled, so it can be read, tested and used without the rest.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import pyconv
+
+PACKAGE = Path(pyconv.__file__).parent
+ENTRANCES = {"__init__", "__main__"}
+
+# From the top down. A file imports only from lines below its own.
+LINES = (
+    {"modules", "_config"},
+    {"_layer"},
+    {"functional", "_state_dict"},
+    {"_execute"},
+    {"_dispatch", "_threads", "_caches"},
+    {"_plan", "_reference"},
+    {"_problem", "_line"},
+    {"_arguments"},
+    {"_errors"},
+)
+RANK = {module: rank for rank, line in enumerate(LINES) for module in line}
+PURE = {"_plan", "_reference", "_line", "_problem", "_arguments", "_errors"}
+
+
+def imports(module: str) -> set[str]:
+    """Name the files of the package that a file imports, if only for its types."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse((PACKAGE / f"{module}.py").read_text())):
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{module}: a relative import"
+            names = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= names if node.module == "pyconv" else {str(node.module)}
+    return {name.removeprefix("pyconv.") for name in found if name.split(".")[0] == "pyconv"}
+
+
+def test_every_file_has_its_line() -> None:
+    assert {path.stem for path in PACKAGE.glob("*.py")} == RANK.keys() | ENTRANCES
+
+
+@pytest.mark.parametrize("module", RANK)
+def test_imports_run_one_way(module: str) -> None:
+    for imported in imports(module):
+        assert RANK.get(imported, -1) > RANK[module], f"{module} imports {imported}"
+
+
+@pytest.mark.parametrize("module", PURE)
+def test_nothing_compiled_is_needed_to_check_and_to_plan(module: str) -> None:
+    assert imports(module) <= PURE
+
+
+def test_compiled_modules_are_loaded_in_one_place() -> None:
+    """Everyone else asks `_dispatch`, which knows what the processor supports."""
+    compiled = {"_cpu", "_kernels"}
+    assert all(any(PACKAGE.glob(f"{name}*.so")) for name in compiled)
+    for module in RANK.keys() - {"_dispatch"}:
+        texts = {
+            node.value
+            for node in ast.walk(ast.parse((PACKAGE / f"{module}.py").read_text()))
+            if isinstance(node, ast.Constant) and isinstance(node.value, str)
+        }
+        named = imports(module) | {text.removeprefix("pyconv.") for text in texts}
+        assert not any(name.startswith(tuple(compiled)) for name in named), module
+
+
+def test_import_brings_in_numpy_and_nothing_else() -> None:
+    """Modules without a file are not brought in: Cython makes two for what its modules share."""
+    program = """
+import json, sys
+before = set(sys.modules)
+import pyconv
+after = {name for name, module in sys.modules.items() if hasattr(module, "__file__")}
+print(json.dumps(sorted(after - before)))
+"""
+    process = subprocess.run(
+        [sys.executable, "-c", program], cwd=PACKAGE.parent, capture_output=True, text=True
+    )
+    assert process.returncode == 0, process.stderr
+    loaded = json.loads(process.stdout)
+    owners = {name.split(".")[0] for name in loaded} - sys.stdlib_module_names
+    assert owners == {"numpy", "pyconv"}
+    assert not {"pyconv.__main__", "pyconv._reference"} & set(loaded)
+
+
+def test_public_names() -> None:
+    assert set(pyconv.__all__) == {
+        "Conv1d", "Conv2d", "ConvError", "ConvTypeError", "available_isas", "conv1d", "conv2d",
+        "get_num_threads", "isa", "num_threads", "set_num_threads", "show_config",
+    }  # fmt: skip
+    for name in pyconv.__all__:
+        assert getattr(pyconv, name).__doc__, f"{name} has no docstring"
