@@ -27,16 +27,20 @@ def random_case(seed: int, budget: int = 200_000) -> Case:
     """Return the case of that seed, of at most about `budget` multiplications."""
     rng = np.random.default_rng(seed)
     axes = _pick(rng, 1, 2, 2)
+    kind = _pick(rng, "any", "any", "any", "any", "pointwise", "depthwise")
+    groups, ic, oc = _channels(rng, kind)  # ic, oc: of one group
+    kernel = _kernel(rng, kind, axes)
     mb = _pick(rng, 0, 1, 1, 1, 1, 1, 2, 2, 3, 4)
-    groups, ic, oc = _channels(rng)  # ic, oc: of one group
-    kernel = [_pick(rng, *KERNELS) for _ in range(axes)]
     out = [_pick(rng, *SIZES) for _ in range(axes)]
     mb, groups, ic, oc, *out = _within(rng, budget // np.prod(kernel), [mb, groups, ic, oc, *out])
 
+    usual = kind != "any" and rng.random() < 0.5  # a layer as networks have it
     form = _pick(rng, "none", "int", "int", "tuple", "sides", "sides", "same", "valid")
+    if usual:
+        form = "none" if kind == "pointwise" else "same"
     padding_mode = _pick(rng, "zeros", "zeros", "zeros", "reflect", "replicate", "circular")
     stride = [1 if form == "same" else _stride(rng, k) for k in kernel]
-    dilation = [_pick(rng, 1, 1, 1, 2, 3, 7) for _ in kernel]
+    dilation = [1 if usual else _pick(rng, 1, 1, 1, 2, 3, 7) for _ in kernel]
     extent = [(k - 1) * d + 1 for k, d in zip(kernel, dilation, strict=True)]
     padding, sides = _padding(rng, form, extent)
     size = [
@@ -72,14 +76,19 @@ def _pick(rng: np.random.Generator, *options: Any) -> Any:
     return options[rng.integers(len(options))]
 
 
-def _channels(rng: np.random.Generator) -> tuple[int, int, int]:
+def _channels(rng: np.random.Generator, kind: str) -> tuple[int, int, int]:
     """Draw the groups, and the input and output channels of one group."""
-    kind = _pick(rng, "dense", "dense", "grouped", "depthwise")
-    if kind == "dense":
-        return 1, _pick(rng, *SIZES), _pick(rng, *SIZES)
-    if kind == "grouped":
-        return _pick(rng, 2, 3, 4), _pick(rng, *SIZES), _pick(rng, *SIZES)
-    return _pick(rng, *SIZES), 1, _pick(rng, 1, 1, 2, 3)
+    if kind == "depthwise":
+        return _pick(rng, *SIZES), 1, _pick(rng, 1, 1, 2, 3)
+    return _pick(rng, 1, 1, 2, 3), _pick(rng, *SIZES), _pick(rng, *SIZES)
+
+
+def _kernel(rng: np.random.Generator, kind: str, axes: int) -> list[int]:
+    if kind == "pointwise":
+        return [1] * axes
+    if kind == "depthwise":
+        return [_pick(rng, 3, 3, 5, 7)] * axes
+    return [_pick(rng, *KERNELS) for _ in range(axes)]
 
 
 def _within(rng: np.random.Generator, budget: int, counts: list[int]) -> list[int]:

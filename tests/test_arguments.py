@@ -328,8 +328,8 @@ def test_which_dtypes_go_together(image: str, weight: str) -> None:
         ),
         (
             "int32", "int32", None,
-            "convolution not implemented for 'int32' (weight), allowed are float32 and float64, for "
-            "the input also bool and integers; use weight.astype('float32')",
+            "convolution not implemented for 'int32' (weight), allowed are float32 and float64, "
+            "for the input also bool and integers; use weight.astype('float32')",
         ),
     ],
 )  # fmt: skip

@@ -118,6 +118,7 @@ def test_a_step_that_is_not_taken_is_as_small_as_can_be() -> None:
     assert once == problem((1, 1, 5, 9), (1, 1, 3, 1), stride=(3, 4))
     assert (once.oh, once.sh, once.ow, once.sw) == (1, 3, 3, 4)
     assert (once.kw, once.dw) == (1, 1)
+    assert problem((1, 1, 5, 9), (1, 1, 1, 3), dilation=(2**70, 1)).dh == 1
     for stride in range(1, 9):
         p = problem((1, 1, 5, 9), (1, 1, 3, 3), stride=stride, padding=((0, 1), (2, 0)))
         assert p.oh == (p.ih + p.pt + p.pb - p.dh * (p.kh - 1) - 1) // p.sh + 1

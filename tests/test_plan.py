@@ -1,0 +1,118 @@
+"""The plan is a value: tested without compiled code, without data."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from pyconv._line import lay_out
+from pyconv._plan import Caches, Plan, TileTable, even_tails, make_plan
+from pyconv._problem import ConvProblem
+
+AVX512 = TileTable.of(
+    "x86-64-v4",
+    64,
+    [(role, nv, m) for role in ("oc", "ow") for nv, most in enumerate((14, 14, 8, 6), 1) for m in range(1, most + 1)]
+    + [("dw", nv, rows) for nv in range(1, 5) for rows in range(1, 5)],
+    [(3, 1), (3, 2), (5, 1), (5, 2)],
+)
+CACHES = Caches(32 << 10, 1 << 20)
+
+LAYER = ConvProblem(
+    mb=1, g=1, ic=64, ih=56, iw=56, oc=64, oh=56, ow=56, kh=3, kw=3, sh=1, sw=1, dh=1, dw=1,
+    pt=1, pb=1, pl=1, pr=1, padding_mode="zeros", dtype="float32", src_dtype="float32",
+)  # fmt: skip
+DEPTHWISE = replace(LAYER, g=64)
+
+
+def plan(problem: ConvProblem, threads: int = 1, caches: Caches = CACHES) -> Plan:
+    return make_plan(problem, AVX512, caches, threads)
+
+
+def test_an_ordinary_layer_puts_its_output_channels_into_vectors() -> None:
+    assert plan(LAYER).role == "oc"
+    assert plan(LAYER).lanes == 16
+
+
+def test_few_output_channels_put_pixels_into_vectors() -> None:
+    assert plan(replace(LAYER, oc=3)).role == "ow"
+
+
+def test_depthwise_has_a_tile_of_its_own_where_one_exists() -> None:
+    assert plan(DEPTHWISE).role == "dw"
+    assert plan(replace(DEPTHWISE, dh=2, pt=2, pb=2)).role != "dw"
+    assert plan(replace(DEPTHWISE, kh=2, pt=0, pb=1)).role != "dw"
+
+
+@pytest.mark.parametrize("ic", [1, 64, 512, 4096, 65536])
+@pytest.mark.parametrize("size", [1, 7, 56, 1000])
+@pytest.mark.parametrize("kernel", [1, 3, 9])
+def test_scratch_is_bounded_by_the_cache(ic: int, size: int, kernel: int) -> None:
+    p = replace(LAYER, ic=ic, ih=size, iw=size, oh=size, ow=size, kh=kernel, kw=kernel,
+                pt=kernel // 2, pb=kernel // 2, pl=kernel // 2, pr=kernel // 2)  # fmt: skip
+    chosen = plan(p)
+    assert chosen.strip_bytes <= CACHES.l2
+    assert chosen.thread_bytes <= 2 * CACHES.l2
+
+
+def test_scratch_is_that_of_each_thread() -> None:
+    chosen = plan(LAYER, threads=4)
+    assert chosen.threads == 4
+    assert chosen.scratch_bytes == 4 * chosen.thread_bytes
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3, 8, 64])
+def test_threads_get_tasks(threads: int) -> None:
+    chosen = plan(LAYER, threads)
+    assert 1 <= chosen.threads <= threads
+    assert chosen.n_tasks >= chosen.threads
+    assert chosen.n_oc_task <= chosen.n_oc_blk
+
+
+def test_small_work_runs_on_one_thread() -> None:
+    tiny = replace(LAYER, ic=1, oc=1, ih=8, iw=8, oh=8, ow=8)
+    assert plan(tiny, threads=64).threads == 1
+
+
+def test_a_small_map_is_split_by_output_channels() -> None:
+    small = replace(LAYER, ic=512, oc=512, ih=1, iw=7, oh=1, ow=7, kh=1, pt=0, pb=0)
+    assert plan(small, threads=8).n_oc_task > 1
+
+
+def test_the_printed_plan_says_what_matters() -> None:
+    text = str(plan(LAYER))
+    for part in ("x86-64-v4", "oc-vector", "tile", "1 thread,", "KiB scratch"):
+        assert part in text
+
+
+def test_plans_that_share_packed_weights_agree_on_their_packing() -> None:
+    assert plan(LAYER).packing == plan(replace(LAYER, mb=9)).packing
+    assert plan(LAYER).packing != plan(replace(LAYER, dtype="float64", src_dtype="float64")).packing
+
+
+@pytest.mark.parametrize(("n", "most", "tails"), [(18, 14, [(9, 2)]), (7, 8, [(7, 1)]), (23, 8, [(8, 2), (7, 1)]), (1, 4, [(1, 1)])])
+def test_tails_are_even(n: int, most: int, tails: list[tuple[int, int]]) -> None:
+    assert list(even_tails(n, most)) == tails
+    assert sum(size * count for size, count in tails) == n
+
+
+@pytest.mark.parametrize("taps", [1, 2, 3, 7])
+@pytest.mark.parametrize("step", [1, 2, 3, 8])
+@pytest.mark.parametrize("dilation", [1, 2, 5])
+@pytest.mark.parametrize("block", [1, 2, 9])
+@pytest.mark.parametrize("overhang", [0, 3])
+def test_every_tap_finds_its_coordinate(taps: int, step: int, dilation: int, block: int, overhang: int) -> None:
+    line = lay_out(taps, step, dilation, block, overhang)
+    holds: dict[int, int] = {}
+    for segment in line.segments:
+        for j in range(block + segment.extra):
+            slot = segment.offset + j
+            assert slot not in holds, "two segments share a slot"
+            holds[slot] = segment.first + j * step
+        assert segment.offset + block + segment.extra + overhang <= line.length
+    for k in range(taps):
+        for i in range(block):
+            assert holds[line.taps[k] + i] == i * step + k * dilation
+    window = (block - 1) * step + (taps - 1) * dilation + 1
+    assert len(holds) <= min(window, taps * block)

@@ -1,0 +1,108 @@
+"""Thread counts, forks, and callers with threads of their own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+
+import numpy as np
+import pytest
+
+import pyconv
+
+RNG = np.random.default_rng(0)
+IMAGES = RNG.standard_normal((4, 16, 40, 40), np.float32)
+WEIGHT = RNG.standard_normal((32, 16, 3, 3), np.float32)
+
+
+def convolve(threads: int | None = None) -> np.ndarray:
+    return pyconv.conv2d(IMAGES, WEIGHT, padding=1, num_threads=threads)
+
+
+def test_precedence() -> None:
+    default = pyconv.get_num_threads()
+    assert default >= 1
+    try:
+        pyconv.set_num_threads(3)
+        assert pyconv.get_num_threads() == 3
+        with pyconv.num_threads(5):
+            assert pyconv.get_num_threads() == 5
+            with pyconv.num_threads(2):
+                assert pyconv.get_num_threads() == 2
+            assert pyconv.get_num_threads() == 5
+        assert pyconv.get_num_threads() == 3
+    finally:
+        pyconv.set_num_threads(None)
+    assert pyconv.get_num_threads() == default
+
+
+def test_a_block_is_undone_by_an_error() -> None:
+    before = pyconv.get_num_threads()
+    with pytest.raises(ZeroDivisionError), pyconv.num_threads(before + 1):
+        raise ZeroDivisionError
+    assert pyconv.get_num_threads() == before
+
+
+def test_a_block_is_of_its_own_thread() -> None:
+    seen = []
+    with pyconv.num_threads(7):
+        other = threading.Thread(target=lambda: seen.append(pyconv.get_num_threads()))
+        other.start()
+        other.join()
+    assert seen == [pyconv.get_num_threads()]
+
+
+@pytest.mark.parametrize("count", [0, -1])
+def test_less_than_one_is_an_error(count: int) -> None:
+    with pytest.raises(pyconv.ConvError, match=str(count)):
+        pyconv.set_num_threads(count)
+    with pytest.raises(pyconv.ConvError, match=str(count)), pyconv.num_threads(count):
+        pass
+    with pytest.raises(pyconv.ConvError, match=str(count)):
+        convolve(count)
+
+
+@pytest.mark.parametrize("count", [1.5, "2", True])
+def test_other_types_are_an_error(count: object) -> None:
+    with pytest.raises(pyconv.ConvTypeError):
+        pyconv.set_num_threads(count)  # type: ignore[arg-type]
+
+
+def test_the_environment_sets_the_default() -> None:
+    code = "import pyconv; print(pyconv.get_num_threads())"
+    environment = {**os.environ, "OMP_NUM_THREADS": "3"}
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True)
+    assert ran.stdout.strip() == "3"
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_forked_child_computes_the_same_bits() -> None:
+    expected = convolve(4)  # the parent has run a parallel region: the child's would hang
+    for _ in range(5):
+        child = os.fork()
+        if child == 0:
+            same = np.array_equal(convolve(4), expected) and pyconv.get_num_threads() == 1
+            os._exit(0 if same else 1)
+        _, status = os.waitpid(child, 0)
+        assert os.waitstatus_to_exitcode(status) == 0
+    np.testing.assert_array_equal(convolve(4), expected)
+
+
+def test_one_layer_called_by_many_threads() -> None:
+    layer = pyconv.Conv2d(16, 32, 3, padding=1, rng=0).eval()
+    expected = layer(IMAGES)
+    wrong = []
+
+    def call() -> None:
+        for _ in range(20):
+            if not np.array_equal(layer(IMAGES), expected):
+                wrong.append(threading.get_ident())
+
+    callers = [threading.Thread(target=call) for _ in range(8)]
+    for caller in callers:
+        caller.start()
+    for caller in callers:
+        caller.join()
+    assert not wrong

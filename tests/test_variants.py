@@ -1,0 +1,103 @@
+"""Every tile that a build offers, forced, bit for bit: no variant can be added without being tested.
+
+The list is the build's own (`variants`), and so is the test that it is complete: a plan may name no tile outside it.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from pyconv import _reference
+from pyconv._dispatch import forced
+from pyconv._execute import CACHES, run
+from pyconv._plan import Caches, Plan, make_plan
+from pyconv._problem import ConvProblem
+
+# Kernel widths with instances of their own, and one that is known at run time only.
+WIDTHS = (1, 3, 4)
+DTYPES = ("float32", "float64")
+
+
+def problem(dtype: str, *, g: int, icg: int, ocg: int, oh: int, ow: int, kh: int, kw: int, sh: int, sw: int) -> ConvProblem:
+    """Two images with a border of zeros on the left and above."""
+    return ConvProblem(
+        mb=2, g=g, ic=g * icg, ih=(oh - 1) * sh + kh - 1, iw=(ow - 1) * sw + kw - 1,
+        oc=g * ocg, oh=oh, ow=ow, kh=kh, kw=kw, sh=sh, sw=sw, dh=1, dw=1,
+        pt=1, pb=0, pl=1, pr=0, padding_mode="zeros", dtype=dtype, src_dtype=dtype,
+    )  # fmt: skip
+
+
+def check(plan: Plan, rng: np.random.Generator) -> None:
+    """Compare integers, which every order of summation gets exactly, in both layouts of the output."""
+    p = plan.problem
+    x = rng.integers(-8, 9, (p.mb, p.ic, p.ih, p.iw)).astype(p.dtype)
+    weight = rng.integers(-8, 9, (p.oc, p.ic // p.g, p.kh, p.kw)).astype(p.dtype)
+    bias = rng.integers(-8, 9, p.oc).astype(p.dtype)
+    expected = _reference.conv(p, x, weight, bias)
+    channels_last = np.full((p.mb, p.oh, p.ow, p.oc), np.nan, p.dtype).transpose(0, 3, 1, 2)
+    for out in (np.full((p.mb, p.oc, p.oh, p.ow), np.nan, p.dtype), channels_last):
+        run(plan, x, weight, bias, out)
+        np.testing.assert_array_equal(out, expected, err_msg=str(plan))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("role", ["oc", "ow"])
+def test_dense_tile(isa: str, role: str, dtype: str) -> None:
+    rng = np.random.default_rng(0)
+    with forced(isa) as kernels:
+        lanes = kernels.tiles.vector_bytes // np.dtype(dtype).itemsize
+        tiles = [tile for tile in kernels.module.variants() if tile[0] == role]
+        assert tiles
+        for _, nv, m in tiles:
+            # Exactly one tile in each direction, then one more pixel and channel than that.
+            vectors, scalars = (nv * lanes, m)
+            for more in (0, 1):
+                ocg, ow = (vectors, scalars) if role == "oc" else (scalars, vectors)
+                kw = WIDTHS[(nv + m + more) % len(WIDTHS)]
+                p = problem(dtype, g=1, icg=2, ocg=ocg + more, oh=2, ow=ow + more, kh=2, kw=kw, sh=1, sw=1 + more)
+                check(make_plan(p, kernels.tiles, CACHES, 1, False, (role, nv, m)), rng)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_every_kernel_width_of_every_tile(isa: str, dtype: str) -> None:
+    rng = np.random.default_rng(1)
+    with forced(isa) as kernels:
+        lanes = kernels.tiles.vector_bytes // np.dtype(dtype).itemsize
+        for role, nv, m in kernels.module.variants():
+            if role == "dw":
+                continue
+            ocg, ow = (nv * lanes, m) if role == "oc" else (m, nv * lanes)
+            for kw in WIDTHS:
+                p = problem(dtype, g=1, icg=3, ocg=ocg, oh=1, ow=ow, kh=2, kw=kw, sh=1, sw=1)
+                # A cache so small that the channels come in several passes.
+                check(make_plan(p, kernels.tiles, Caches(64, 256), 1, False, (role, nv, m)), rng)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_depthwise_tile(isa: str, dtype: str) -> None:
+    rng = np.random.default_rng(2)
+    with forced(isa) as kernels:
+        lanes = kernels.tiles.vector_bytes // np.dtype(dtype).itemsize
+        tiles = [tile for tile in kernels.module.variants() if tile[0] == "dw"]
+        assert tiles
+        assert kernels.tiles.depthwise_kernels
+        for role, nv, rows in tiles:
+            for kh, sh in sorted(kernels.tiles.depthwise_kernels):
+                for more in (0, 1):
+                    p = problem(
+                        dtype, g=2, icg=1, ocg=1 + more, oh=rows + more, ow=nv * lanes + more,
+                        kh=kh, kw=3, sh=sh, sw=1 + more,
+                    )  # fmt: skip
+                    check(make_plan(p, kernels.tiles, CACHES, 1, False, (role, nv, rows)), rng)
+
+
+def test_the_plan_names_listed_tiles_only(isa: str) -> None:
+    rng = np.random.default_rng(3)
+    with forced(isa) as kernels:
+        listed = set(kernels.module.variants())
+        for _ in range(300):
+            g, icg, ocg, oh, ow, kh, kw = (int(n) for n in rng.integers(1, [5, 20, 200, 60, 130, 8, 8]))
+            p = problem("float32", g=g, icg=icg, ocg=ocg, oh=oh, ow=ow, kh=kh, kw=kw, sh=1, sw=1)
+            plan = make_plan(p, kernels.tiles, CACHES, 2)
+            assert (plan.role, plan.NV, plan.M[plan.NV - 1]) in listed
