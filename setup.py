@@ -47,6 +47,8 @@ UNROLL = {
     "gcc": [
         "-fno-predictive-commoning",
         "-fno-inline-functions-called-once",
+        # Rows are short: a loop over vectors must not become a call of memcpy.
+        "-fno-tree-loop-distribute-patterns",
         "--param=max-completely-peeled-insns=1000",
         "--param=max-completely-peel-times=32",
     ],

@@ -230,12 +230,12 @@ cdef inline Py_ssize_t size_of(const Split *s, Py_ssize_t i) noexcept nogil:
 
 cdef struct Lowered:
     int role, dtype, pixel, NV
-    Py_ssize_t pixel_bytes
+    Py_ssize_t pixel_bytes, lanes
     Py_ssize_t M[MAX_NV + 1]  # the largest M of a tile with NV vectors
     Py_ssize_t mb, g, icg, ocg, oh, ow, kh, kw
     Py_ssize_t oh_blk, ow_blk, ic_blk
     Py_ssize_t n_oh_blk, n_ow_blk, n_ic_blk, n_oc_task
-    Py_ssize_t n_tasks, flops_per_task
+    Py_ssize_t n_tasks, flops_per_task, tiles_per_task
     Split oc_split    # output channels of a group (oc: in vectors) into blocks of packed weights
     Split task_split  # these blocks into tasks
     Axis rows, cols
@@ -262,6 +262,7 @@ cdef struct Call:
 
 cdef struct Task:
     Py_ssize_t n, g, oh_start, n_oh, ow_start, n_ow, block_begin, block_end
+    Py_ssize_t overhang  # slots that a vector reads past the last column: none where tiles move back instead
 
 
 cdef inline Task decode(const Lowered *p, Py_ssize_t index) noexcept nogil:
@@ -274,6 +275,7 @@ cdef inline Task decode(const Lowered *p, Py_ssize_t index) noexcept nogil:
     index = index // p.n_oc_task
     t.ow_start = index % p.n_ow_blk * p.ow_blk
     t.n_ow = min(p.ow_blk, p.ow - t.ow_start)
+    t.overhang = 0 if p.role == OC_VECTOR or t.n_ow >= p.NV * p.lanes else (p.lanes - t.n_ow % p.lanes) % p.lanes
     index = index // p.n_ow_blk
     t.oh_start = index % p.n_oh_blk * p.oh_blk
     t.n_oh = min(p.oh_blk, p.oh - t.oh_start)
@@ -290,49 +292,52 @@ cdef inline void gather_pixels(
     if p.pixel == FLOAT32:
         if real is float:
             gather(strip, p.row_pitch, p.ic_pitch, <const float *> image.data, image, &p.rows, &p.cols, n_ic,
-                   t.oh_start, t.n_oh, t.ow_start, t.n_ow)
+                   t.oh_start, t.n_oh, t.ow_start, t.n_ow, t.overhang)
     elif p.pixel == UINT8 or p.pixel == BOOL:
         gather(strip, p.row_pitch, p.ic_pitch, <const uint8 *> image.data, image, &p.rows, &p.cols, n_ic,
-               t.oh_start, t.n_oh, t.ow_start, t.n_ow)
+               t.oh_start, t.n_oh, t.ow_start, t.n_ow, t.overhang)
     elif p.pixel == INT8:
         gather(strip, p.row_pitch, p.ic_pitch, <const int8 *> image.data, image, &p.rows, &p.cols, n_ic,
-               t.oh_start, t.n_oh, t.ow_start, t.n_ow)
+               t.oh_start, t.n_oh, t.ow_start, t.n_ow, t.overhang)
     elif p.pixel == UINT16:
         gather(strip, p.row_pitch, p.ic_pitch, <const uint16 *> image.data, image, &p.rows, &p.cols, n_ic,
-               t.oh_start, t.n_oh, t.ow_start, t.n_ow)
+               t.oh_start, t.n_oh, t.ow_start, t.n_ow, t.overhang)
     elif p.pixel == INT16:
         gather(strip, p.row_pitch, p.ic_pitch, <const int16 *> image.data, image, &p.rows, &p.cols, n_ic,
-               t.oh_start, t.n_oh, t.ow_start, t.n_ow)
+               t.oh_start, t.n_oh, t.ow_start, t.n_ow, t.overhang)
     elif real is double:
         if p.pixel == FLOAT64:
             gather(strip, p.row_pitch, p.ic_pitch, <const double *> image.data, image, &p.rows, &p.cols, n_ic,
-                   t.oh_start, t.n_oh, t.ow_start, t.n_ow)
+                   t.oh_start, t.n_oh, t.ow_start, t.n_ow, t.overhang)
         elif p.pixel == UINT32:
             gather(strip, p.row_pitch, p.ic_pitch, <const uint32 *> image.data, image, &p.rows, &p.cols, n_ic,
-                   t.oh_start, t.n_oh, t.ow_start, t.n_ow)
+                   t.oh_start, t.n_oh, t.ow_start, t.n_ow, t.overhang)
         elif p.pixel == INT32:
             gather(strip, p.row_pitch, p.ic_pitch, <const int32 *> image.data, image, &p.rows, &p.cols, n_ic,
-                   t.oh_start, t.n_oh, t.ow_start, t.n_ow)
+                   t.oh_start, t.n_oh, t.ow_start, t.n_ow, t.overhang)
         elif p.pixel == UINT64:
             gather(strip, p.row_pitch, p.ic_pitch, <const uint64 *> image.data, image, &p.rows, &p.cols, n_ic,
-                   t.oh_start, t.n_oh, t.ow_start, t.n_ow)
+                   t.oh_start, t.n_oh, t.ow_start, t.n_ow, t.overhang)
         else:
             gather(strip, p.row_pitch, p.ic_pitch, <const int64 *> image.data, image, &p.rows, &p.cols, n_ic,
-                   t.oh_start, t.n_oh, t.ow_start, t.n_ow)
+                   t.oh_start, t.n_oh, t.ow_start, t.n_ow, t.overhang)
 
 
 cdef struct Ahead:
-    # Where the next task's pixels lie, a cache line at a time: each tile asks for one line of every channel, so that
-    # they arrive while this task computes instead of while the next one gathers.
+    # Where the next task's pixels lie, a cache line at a time: a tile asks for one line of every channel, so that they
+    # arrive while this task computes instead of while the next one gathers. The lines are spread evenly over the tiles.
     const char *data
     Py_ssize_t ic_stride, row_stride, n_rows, n_lines
     Py_ssize_t row, line
+    Py_ssize_t per_tile, tiles, due  # lines: n_rows * n_lines for `tiles` tiles, and the fraction that is due
 
 
 cdef inline void look_ahead(Ahead *ahead, Taps *taps) noexcept nogil:
     taps.ahead = ahead.data + ahead.row * ahead.row_stride + ahead.line * CACHE_LINE
     taps.ahead_pitch = ahead.ic_stride
-    if ahead.row < ahead.n_rows:
+    ahead.due += ahead.per_tile
+    if ahead.due >= ahead.tiles and ahead.row < ahead.n_rows:
+        ahead.due -= ahead.tiles
         ahead.line += 1
         if ahead.line == ahead.n_lines:
             ahead.line = 0
@@ -349,6 +354,7 @@ cdef inline Ahead pixels_of(const Lowered *p, const Call *call, Py_ssize_t index
         Py_ssize_t begin, end
     memset(&ahead, 0, sizeof(Ahead))
     ahead.data = call.x
+    ahead.tiles = 1
     if index >= p.n_tasks or index % p.n_oc_task or p.n_ic_blk > 1 or call.x_stride[3] != p.pixel_bytes:
         return ahead
     t = decode(p, index)
@@ -366,6 +372,8 @@ cdef inline Ahead pixels_of(const Lowered *p, const Call *call, Py_ssize_t index
     ahead.row_stride = call.x_stride[2]
     if ahead.n_lines == 0:
         ahead.n_rows = 0
+    ahead.per_tile = ahead.n_rows * ahead.n_lines
+    ahead.tiles = p.tiles_per_task
     return ahead
 
 
@@ -457,23 +465,23 @@ cdef inline void multiply_ow(
         int NV
         Split tiles = split_by((t.n_ow + VL - 1) // VL, p.NV)
         const real *weights
-    for block in range(t.block_begin, t.block_end):
-        oc = start_of(&p.oc_split, block)
-        m = size_of(&p.oc_split, block)
-        weights = group + p.bias_pitch + (oc * p.icg + q.ic_start * m) * taps
-        for row in range(t.n_oh):
-            start = 0
-            for i in range(tiles.parts):
-                NV = <int> size_of(&tiles, i)
-                width = NV * VL
-                col = max(0, min(start, t.n_ow - width))
+    for row in range(t.n_oh):
+        start = 0
+        for i in range(tiles.parts):
+            NV = <int> size_of(&tiles, i)
+            width = NV * VL
+            col = max(0, min(start, t.n_ow - width))
+            for block in range(t.block_begin, t.block_end):
+                oc = start_of(&p.oc_split, block)
+                m = size_of(&p.oc_split, block)
+                weights = group + p.bias_pitch + (oc * p.icg + q.ic_start * m) * taps
                 multiply_tile(
                     OW_VECTOR, NV, m, min(width, t.n_ow - col), strip + row * q.row_pitch + col, weights, q,
                     group + oc * VL, c, output_of(p, call, t, oc, row, col), call.out_stride[1], call.out_stride[3],
                 )
                 c = c + q.tile_pitch
-                start = start + width
-    # end: block
+            start = start + width
+    # end: row
 
 
 cdef inline void multiply_dw(
@@ -731,7 +739,7 @@ cdef class Convolution:
         p.role = ROLES[plan.role]
         p.dtype = PIXELS.index(problem.dtype)
         p.pixel = PIXELS.index(problem.src_dtype)
-        p.pixel_bytes = plan.pixel_bytes
+        p.pixel_bytes, p.lanes = plan.pixel_bytes, plan.lanes
         p.row_reach = (problem.kh - 1) * problem.dh
         p.col_reach = (problem.kw - 1) * problem.dw
         p.padding_mode = PADDING_MODES.index(problem.padding_mode)
@@ -746,7 +754,7 @@ cdef class Convolution:
         p.n_oc_task = plan.n_oc_task
         self._set_channels(plan)
         self._set_strip(plan)
-        p.n_tasks = plan.n_tasks
+        p.n_tasks, p.tiles_per_task = plan.n_tasks, plan.tiles_per_task
         p.flops_per_task = max(1, plan.flops // max(1, plan.n_tasks))
         p.in_place = plan.in_place
         self.n_tasks = p.n_tasks
@@ -784,9 +792,9 @@ cdef class Convolution:
             p.kh_offset[k] = tap * p.row_pitch
         for k, tap in enumerate(cols.taps):
             p.kw_offset[k] = tap
-        p.rows = Axis(problem.ih, problem.pt, problem.sh, rows.overhang, len(rows.segments), segments)
+        p.rows = Axis(problem.ih, problem.pt, problem.sh, len(rows.segments), segments)
         p.cols = Axis(
-            problem.iw, problem.pl, problem.sw, cols.overhang, len(cols.segments), segments + len(rows.segments)
+            problem.iw, problem.pl, problem.sw, len(cols.segments), segments + len(rows.segments)
         )
         for k, segment in enumerate(rows.segments + cols.segments):
             segments[k] = Segment(segment.first, segment.extra, segment.offset)

@@ -33,13 +33,12 @@ class Line:
     """The slots of one axis for a block of output positions.
 
     ``taps[k]`` is the slot that tap ``k`` of the block's first position reads; position ``i`` reads slot
-    ``taps[k] + i``. ``overhang`` slots at the end of each segment hold zeros, for vectors that reach past the block.
+    ``taps[k] + i``. Each segment has room for vectors that reach past the block.
     """
 
     segments: tuple[Segment, ...]
     taps: tuple[int, ...]
     length: int
-    overhang: int
 
 
 def lay_out(taps: int, step: int, dilation: int, block: int, overhang: int = 0) -> Line:
@@ -52,7 +51,8 @@ def lay_out(taps: int, step: int, dilation: int, block: int, overhang: int = 0) 
     block : int
         Output positions that the line serves.
     overhang : int, optional
-        Slots that a vector may read beyond the last position.
+        Slots that a vector may read beyond the last position; where vectors read, every line starts on
+        the boundary of one, too.
     """
     by_remainder: dict[int, list[int]] = {}
     for k in range(taps):
@@ -74,4 +74,5 @@ def lay_out(taps: int, step: int, dilation: int, block: int, overhang: int = 0) 
                 segments.append(Segment(k * dilation, 0, length))
                 offsets[k] = length
                 length += block + overhang
-    return Line(tuple(segments), tuple(offsets), length, overhang)
+    vector = overhang + 1
+    return Line(tuple(segments), tuple(offsets), -(-length // vector) * vector)

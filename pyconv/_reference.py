@@ -109,8 +109,8 @@ def error_bound(
     at most K + 1 roundings, in whatever order the sum is taken and whether or not multiplication
     and addition are fused. With S = conv(|x|, |weight|) + |bias| the computed value is therefore
     within gamma(K + 1) * S of the true one, where gamma(n) = n u / (1 - n u) and u is the unit
-    roundoff; an operation that underflows adds at most the smallest subnormal number
-    (Higham, Accuracy and Stability of Numerical Algorithms, 2nd ed., sections 3.1 and 2.8).
+    roundoff; a product that underflows adds at most the smallest subnormal number (Higham, Accuracy
+    and Stability of Numerical Algorithms, 2nd ed., SIAM 2002, chapters 2 and 3).
 
     `conv` rounds as well, so the bound is the sum of two: one for ``problem.dtype``, one for
     float64. Against a float32 result the second is negligible, against a float64 result it doubles

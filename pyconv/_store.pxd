@@ -7,32 +7,7 @@
 
 from libc.string cimport memcpy
 
-from pyconv._vector cimport VECTOR_BYTES, real, transpose8
-
-
-cdef inline void copy_few(char *out, const real *values, Py_ssize_t n) noexcept nogil:
-    # n <= 8 neighbours, in at most two moves of a fixed size, which may overlap.
-    if n == 8:
-        memcpy(out, values, 8 * sizeof(real))
-    elif n >= 4:
-        memcpy(out, values, 4 * sizeof(real))
-        memcpy(out + (n - 4) * sizeof(real), values + n - 4, 4 * sizeof(real))
-    elif n >= 2:
-        memcpy(out, values, 2 * sizeof(real))
-        memcpy(out + (n - 2) * sizeof(real), values + n - 2, 2 * sizeof(real))
-    else:
-        memcpy(out, values, sizeof(real))
-
-
-cdef inline void copy_row(char *out, const real *values, Py_ssize_t n) noexcept nogil:
-    # In moves of a fixed size: the last one ends with the row and may overlap the one before.
-    cdef Py_ssize_t i
-    if n < 8:
-        copy_few(out, values, n)
-    else:
-        for i in range(n // 8):
-            memcpy(out + 8 * i * sizeof(real), values + 8 * i, 8 * sizeof(real))
-        memcpy(out + (n - 8) * sizeof(real), values + n - 8, 8 * sizeof(real))
+from pyconv._vector cimport VECTOR_BYTES, copy_few, copy_row, real, transpose8
 
 
 cdef inline void scatter_columns(

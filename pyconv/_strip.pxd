@@ -14,7 +14,7 @@
 
 from libc.string cimport memcpy, memset
 
-from pyconv._vector cimport VECTOR_BYTES, real, transpose8
+from pyconv._vector cimport VECTOR_BYTES, copy_row, real, transpose8
 
 ctypedef unsigned char uint8
 ctypedef signed char int8
@@ -54,7 +54,6 @@ cdef struct Axis:
     Py_ssize_t extent    # of the image
     Py_ssize_t pad       # before coordinate 0
     Py_ssize_t step      # the convolution's stride
-    Py_ssize_t overhang  # slots that a vector may read past the last output position
     Py_ssize_t n_segments
     Segment *segments
 
@@ -115,8 +114,11 @@ cdef inline void gather_inside(
 ) noexcept nogil:
     cdef Py_ssize_t j
     if stride == sizeof(pixel):
-        for j in range(n):
-            slots[j] = <real> line[j]
+        if pixel is real:
+            copy_row(<char *> slots, line, n)
+        else:
+            for j in range(n):
+                slots[j] = <real> line[j]
     elif stride == 2 * sizeof(pixel):
         for j in range(n):
             slots[j] = <real> line[2 * j]
@@ -151,11 +153,11 @@ cdef inline void transpose_inside(
 
 cdef inline void gather_row(
     real *row, Py_ssize_t ic_pitch, const pixel *line, const Image *image, const Axis *cols,
-    Py_ssize_t n_ic, Py_ssize_t start, Py_ssize_t n,
+    Py_ssize_t n_ic, Py_ssize_t start, Py_ssize_t n, Py_ssize_t overhang,
 ) noexcept nogil:
-    # One row of the image, all channels: output columns [start, start + n).
+    # One row of the image, all channels: output columns [start, start + n), then zeros for `overhang` more.
     cdef:
-        Py_ssize_t s, ic, filled
+        Py_ssize_t s, ic, j, filled
         Py_ssize_t stride = cols.step * image.iw_stride
         bint channels_last = n_ic > 1 and image.ic_stride == sizeof(pixel) and stride != sizeof(pixel)
         Run run
@@ -181,18 +183,18 @@ cdef inline void gather_row(
                     stride, run.high - run.low,
                 )
             gather_border(slots, channel, image, cols, &run, run.high, run.count)
-            if cols.overhang:
-                memset(slots + run.count, 0, cols.overhang * sizeof(real))
+            for j in range(run.count, run.count + overhang):
+                slots[j] = 0
             slots = slots + ic_pitch
 
 
 cdef inline void gather(
     real *strip, Py_ssize_t row_pitch, Py_ssize_t ic_pitch, const pixel *tag,
     const Image *image, const Axis *rows, const Axis *cols, Py_ssize_t n_ic,
-    Py_ssize_t oh_start, Py_ssize_t n_oh, Py_ssize_t ow_start, Py_ssize_t n_ow,
+    Py_ssize_t oh_start, Py_ssize_t n_oh, Py_ssize_t ow_start, Py_ssize_t n_ow, Py_ssize_t overhang,
 ) noexcept nogil:
-    # The strip of output rows [oh_start, oh_start + n_oh) and columns [ow_start, ow_start + n_ow). `tag` carries the
-    # image's dtype only.
+    # The strip of output rows [oh_start, oh_start + n_oh) and columns [ow_start, ow_start + n_ow). A vector may read
+    # `overhang` slots past these. `tag` carries the image's dtype only.
     cdef:
         Py_ssize_t s, j, source
         Run run
@@ -207,6 +209,6 @@ cdef inline void gather(
             else:
                 gather_row(
                     row, ic_pitch, <const pixel *> (image.data + source * image.ih_stride),
-                    image, cols, n_ic, ow_start, n_ow,
+                    image, cols, n_ic, ow_start, n_ow, overhang,
                 )
             row = row + row_pitch

@@ -7,6 +7,8 @@
 # Only addition and multiplication (contracted to a fused multiply-add by the compiler's default rule) and the
 # interleaving of two vectors are needed; the last turns a tile's rows into its columns (see `transpose8`).
 
+from libc.string cimport memcpy
+
 cdef extern from *:
     """
     #if defined(__AVX512F__)
@@ -123,3 +125,40 @@ cdef inline void transpose8(const real *rows, Py_ssize_t pitch, real *columns) n
         transpose8_vec(<const f32v *> rows, pitch, <f32v *> columns)
     else:
         transpose8_vec(<const f64v *> rows, pitch, <f64v *> columns)
+
+
+cdef inline void copy_few(char *out, const real *values, Py_ssize_t n) noexcept nogil:
+    # n <= 8 neighbours, in at most two moves of a fixed size, which may overlap.
+    if n == 8:
+        memcpy(out, values, 8 * sizeof(real))
+    elif n >= 4:
+        memcpy(out, values, 4 * sizeof(real))
+        memcpy(out + (n - 4) * sizeof(real), values + n - 4, 4 * sizeof(real))
+    elif n >= 2:
+        memcpy(out, values, 2 * sizeof(real))
+        memcpy(out + (n - 2) * sizeof(real), values + n - 2, 2 * sizeof(real))
+    else:
+        memcpy(out, values, sizeof(real))
+
+
+cdef inline void copy_vectors(char *out, const vec *values, Py_ssize_t bytes) noexcept nogil:
+    # In whole vectors, the last of which ends with the row and may overlap the one before.
+    cdef Py_ssize_t i
+    for i in range(bytes // VECTOR_BYTES):
+        (<vec *> out)[i] = values[i]
+    (<vec *> (out + bytes - VECTOR_BYTES))[0] = (<const vec *> (<const char *> values + bytes - VECTOR_BYTES))[0]
+
+
+cdef inline void copy_row(char *out, const real *values, Py_ssize_t n) noexcept nogil:
+    # n neighbours, without a call: rows are short.
+    cdef Py_ssize_t i
+    if n * <Py_ssize_t> sizeof(real) >= VECTOR_BYTES:
+        if real is float:
+            copy_vectors(out, <const f32v *> values, n * sizeof(real))
+        else:
+            copy_vectors(out, <const f64v *> values, n * sizeof(real))
+    elif n > 8:
+        memcpy(out, values, 8 * sizeof(real))
+        memcpy(out + (n - 8) * sizeof(real), values + n - 8, 8 * sizeof(real))
+    elif n > 0:
+        copy_few(out, values, n)

@@ -388,10 +388,10 @@ def far_apart(extent: int, dtype: str) -> bool:
 # --- the process ----------------------------------------------------------------------------------
 
 
-def limit_addresses() -> None:
-    """Leave this process a gigabyte, so that what asks for more is refused and not swapped."""
+def limit_addresses(nbytes: int) -> None:
+    """Leave this process that many, so that what asks for more is refused on any machine."""
     pages = int(Path("/proc/self/statm").read_text().split()[0])
-    limit = pages * resource.getpagesize() + 2**30
+    limit = pages * resource.getpagesize() + nbytes
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
 
 
@@ -413,8 +413,7 @@ def attempt(entry: str) -> dict[str, Any]:
 
 def main(group: str) -> None:
     ordinary = conv2d(x, w, padding=1).tobytes()
-    if group != "S":
-        limit_addresses()
+    limit_addresses(2**36 if group == "S" else 2**30)
     entries = [
         (name, kind, entry)
         for name, row in ROWS.items()

@@ -1,6 +1,6 @@
 """Run random cases with every array against a page that must not be touched.
 
-    python tests/_guard_pages.py {end,start} FIRST_SEED COUNT
+    python tests/_guard_pages.py {end,start} {random,corners} FIRST COUNT
 
 Each operand ends (or starts) with the last (first) byte of readable memory: to read or write one
 byte beyond it ends the process. So do the packed weights, up to the 64 bytes that they are aligned
@@ -16,13 +16,16 @@ import ctypes
 import faulthandler
 import mmap
 import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import chain, islice
 from unittest import mock
 
 import numpy as np
-from _cases import random_case
+from _cases import corners, random_case
 from _compare import difference
 from _layouts import POISON
-from _problems import Call
+from _problems import Call, Case
 
 import pyconv
 from pyconv import _execute, _plan
@@ -65,10 +68,19 @@ class GuardedMemory:
         return all(np.array_equal(slack, before) for slack, before in self._slack)
 
 
-def main(edge: str, first: int, count: int) -> None:
+def cases(kind: str, first: int, count: int) -> Iterator[Case]:
+    """Yield the random cases of these seeds, or these of the corners in both dtypes."""
+    if kind == "random":
+        yield from map(random_case, range(first, first + count))
+        return
+    for corner in islice(chain(*corners().values()), first, first + count):
+        yield corner
+        yield replace(corner, dtype="float64", threads=4)
+
+
+def main(edge: str, kind: str, first: str, count: str) -> None:
     """Run the cases; any exception is a failure."""
-    for seed in range(first, first + count):
-        case = random_case(seed)
+    for case in cases(kind, int(first), int(count)):
         print(repr(case), flush=True)
         memory = GuardedMemory(edge)
         call = Call(case, allocate=memory)
@@ -84,4 +96,4 @@ def main(edge: str, first: int, count: int) -> None:
 if __name__ == "__main__":
     faulthandler.enable()
     with mock.patch.object(_plan, "_FLOPS_PER_THREAD", 1):  # threads at any size
-        main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))
+        main(*sys.argv[1:])

@@ -9,11 +9,6 @@ import os
 from collections.abc import Iterator
 from unittest import mock
 
-# OpenMP reads these once, when it is loaded. The tests ask for up to 4 threads whatever the number
-# of cores, and threads that outnumber the cores must not spin.
-os.environ.setdefault("OMP_NUM_THREADS", "4")
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-
 import numpy as np
 import pytest
 

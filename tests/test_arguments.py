@@ -388,12 +388,15 @@ def test_unusable_out(out: Any, error: type[Exception], message: str) -> None:
 
 
 @pytest.mark.parametrize("operand", ["input", "weight", "bias"])
-@pytest.mark.parametrize("shift", [-1, 0, 1])
+@pytest.mark.parametrize("shift", [-1, 0, 1, 36])
 @pytest.mark.parametrize("reverse", [False, True])
 def test_out_shares_memory_with_an_operand(operand: str, shift: int, reverse: bool) -> None:
-    """The result is as if it did not, and what `out` does not cover is not touched."""
+    """The result is as if it did not, and what `out` does not cover is not touched.
+
+    A shift of 36 puts the result of one image where the next image is.
+    """
     rng = np.random.default_rng(0)
-    shapes = {"input": (1, 4, 3, 3), "weight": (4, 4, 3, 3), "bias": (4,)}
+    shapes = {"input": (3, 4, 3, 3), "weight": (4, 4, 3, 3), "bias": (4,)}
     operands = {name: rng.standard_normal(shape) for name, shape in shapes.items()}
     expected = pyconv.conv2d(**operands, padding=1)
 

@@ -46,9 +46,7 @@ def test_random_problems(chunk: int) -> None:
     assert nonzero >= 0.3 * results, "mostly zeros: that proves little"
 
 
-CORNERS: dict[str, list[Case]] = {}
-for _family, _case in corners():
-    CORNERS.setdefault(_family, []).append(_case)
+CORNERS = corners()
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

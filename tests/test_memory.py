@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from _cases import corners
 from _problems import Case, seeds
 
 HERE = Path(__file__).parent
@@ -31,16 +32,28 @@ def run(*command: object) -> subprocess.CompletedProcess[str]:
     )
 
 
+def survive(*arguments: object) -> int:
+    """Run cases against guard pages, in a process that dies if one strays; return how many."""
+    finished = run(HERE / "_guard_pages.py", *arguments)
+    lines = finished.stdout.splitlines() or ["nothing ran"]
+    assert finished.returncode == 0, f"{lines[-1]}\n{finished.stderr}"
+    assert lines.pop() == "done"
+    return len(lines)
+
+
 @posix
 @pytest.mark.parametrize("part", seeds(4))
 @pytest.mark.parametrize("edge", ["end", "start"])
 def test_guard_pages(edge: str, part: int) -> None:
-    """250 cases, on every instruction set, in a process that dies if one strays by a byte."""
-    finished = run(HERE / "_guard_pages.py", edge, 250 * part, 250)
-    lines = finished.stdout.splitlines() or ["nothing ran"]
-    assert finished.returncode == 0, f"{lines[-1]}\n{finished.stderr}"
-    assert lines[-1] == "done"
-    assert len(lines) == 251
+    """Random cases on every instruction set: 1000 for each edge."""
+    assert survive(edge, "random", 250 * part, 250) == 250
+
+
+@posix
+@pytest.mark.parametrize("edge", ["end", "start"])
+def test_guard_pages_at_corners(edge: str) -> None:
+    """The shapes that have broken other libraries, in both dtypes."""
+    assert survive(edge, "corners", 0, 10_000) == 2 * sum(map(len, corners().values()))
 
 
 _TRESPASS = """

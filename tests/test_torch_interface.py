@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.lib.stride_tricks import as_strided
 
 import pyconv
 
@@ -286,6 +287,15 @@ def stored(shape: tuple[int, ...], dtype: str, channels_last: bool) -> np.ndarra
     )
 
 
+def compare_layouts(x: np.ndarray, weight: np.ndarray) -> None:
+    """Compare the strides of axes longer than 1: those of the others mean nothing."""
+    ours = pyconv.conv2d(x, weight, padding=2)
+    tensors = torch.from_numpy(x), torch.from_numpy(weight)
+    theirs = torch.nn.functional.conv2d(*tensors, padding=2)
+    for extent, stride, expected in zip(ours.shape, ours.strides, theirs.stride(), strict=True):
+        assert extent == 1 or stride == expected * ours.itemsize
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize(
     ("x_shape", "weight_shape"),
@@ -298,18 +308,21 @@ def stored(shape: tuple[int, ...], dtype: str, channels_last: bool) -> np.ndarra
         ((2, 3, 5, 5), (1, 3, 3, 3)),
         ((2, 1, 1, 1), (4, 1, 1, 1)),
         ((2, 3, 1, 1), (4, 3, 1, 1)),
+        ((2, 1, 5, 5), (4, 1, 1, 1)),
     ],
 )
 def test_the_layout_of_the_result(
     x_shape: tuple[int, ...], weight_shape: tuple[int, ...], dtype: str
 ) -> None:
-    """Strides of axes longer than 1 are torch's; those of the others mean nothing."""
     for x_last, weight_last in product((False, True), repeat=2):
         x, weight = stored(x_shape, dtype, x_last), stored(weight_shape, dtype, weight_last)
-        ours = pyconv.conv2d(x, weight)
-        theirs = torch.nn.functional.conv2d(torch.from_numpy(x), torch.from_numpy(weight))
-        for extent, stride, expected in zip(ours.shape, ours.strides, theirs.stride(), strict=True):
-            assert extent == 1 or stride == expected * ours.itemsize, (x_last, weight_last)
+        compare_layouts(x, weight)
+
+
+@pytest.mark.parametrize("channel_stride", [0, 8])
+def test_channels_that_share_memory_are_not_channels_last(channel_stride: int) -> None:
+    memory, weight = np.ones(100), np.ones((4, 3, 3, 3))
+    compare_layouts(as_strided(memory, (2, 3, 5, 5), (200, channel_stride, 40, 8)), weight)
 
 
 def test_a_1d_result_is_contiguous() -> None:
