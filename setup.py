@@ -67,7 +67,7 @@ def compiler() -> str:
 
 
 def kernels(level: str, flags: list[str]) -> Extension:
-    """The extension module of one level."""
+    """Describe the extension module of one level."""
     return Extension(
         f"pyconv._kernels_{level}",
         ["pyconv/_kernels.pyx"],

@@ -61,7 +61,13 @@ def innermost_loops(body: list[tuple[int, str]]) -> Iterator[Loop]:
             loop = [text for _, text in body[start : i + 1]]
             count = sum(text.startswith(("vfmadd", "mulp")) for text in loop)
             if count:
-                spans.append((start, i, Loop(count, len(loop), sum(bool(_SPILL.search(text)) for text in loop))))
+                spans.append(
+                    (
+                        start,
+                        i,
+                        Loop(count, len(loop), sum(bool(_SPILL.search(text)) for text in loop)),
+                    )
+                )
     for start, end, loop in spans:
         if not any(start <= s and e <= end and (s, e) != (start, end) for s, e, _ in spans):
             yield loop

@@ -16,10 +16,10 @@ import contextlib
 from collections.abc import Callable, Iterator
 
 import numpy as np
-from measure import Samples, bandwidth_gbytes, geometric_mean, one_round, peak_gflops, seconds
-from networks import NETWORKS, Layer
 
 import pyconv
+from measure import Samples, bandwidth_gbytes, geometric_mean, one_round, peak_gflops, seconds
+from networks import NETWORKS, Layer
 from pyconv._dispatch import forced, kernels
 from pyconv._execute import CACHES
 from pyconv._plan import Plan, even_tails
@@ -28,15 +28,13 @@ Call = Callable[[], object]
 
 
 def torch_call(layer: Layer, images: np.ndarray) -> Call | None:
-    """The same layer in torch, on the same array; None where torch is not installed."""
+    """Build the same layer in torch, for the same array; None where torch is not installed."""
     try:
         import torch
     except ImportError:
         return None
     torch.set_num_threads(1)
-    module = torch.nn.Conv2d(
-        layer.in_channels, layer.out_channels, layer.kernel, layer.stride, layer.padding
-    ).eval()
+    module = torch.nn.Conv2d(layer.in_channels, layer.out_channels, layer.kernel, layer.stride, layer.padding).eval()
     tensor = torch.from_numpy(images)
 
     def call() -> object:
@@ -58,23 +56,30 @@ def tiles_of(plan: Plan) -> Iterator[tuple[str, int, int, int]]:
             yield plan.role, nv, m, p.kw
 
 
-def tile_percentages(tiles: list[tuple[str, int, int, int]], rounds: int) -> dict[tuple[str, int, int, int], float]:
-    """Percent of peak of each tile alone, data in the first level cache, best decile of rounds."""
-    module = kernels().module
-    rates: dict[tuple[str, int, int, int], list[float]] = {tile: [] for tile in tiles}
+Tile = tuple[str, int, int, int]  # role, NV, M, kernel width
+
+
+def tile_gflops(tile: Tile) -> float:
+    """Time one tile alone, with strip and weights in half of the first level cache."""
+    role, nv, m, kw = tile
+    vector = kernels().tiles.vector_bytes
+    # The operand that comes in vectors outweighs the other one.
+    channel = kw * nv * vector * (kw if role == "oc" else 2)
+    n_ic = max(8, CACHES.l1 // 2 // channel)
+    work = 2 * n_ic * kw * kw * m * nv * vector // 4
+    repeats = max(1, 100_000_000 // work)
+    run = kernels().module.tile_multiply_adds
+    return work * repeats / seconds(lambda: run("float32", role, nv, m, n_ic, kw, kw, repeats)) / 1e9
+
+
+def tile_percentages(tiles: list[Tile], rounds: int) -> dict[Tile, float]:
+    """Percent of the peak of each tile, best decile of rounds, of the peak as of the tile."""
+    rates: dict[Tile, list[float]] = {tile: [] for tile in tiles}
     peaks = []
     for _ in range(rounds):
         for tile in tiles:
-            role, nv, m, kw = tile
-            # Strip and weights fill half of the first level cache.
-            channel = kw * ((m if role == "oc" else 0) + nv * kernels().tiles.vector_bytes)
-            channel = kw * kw * nv * kernels().tiles.vector_bytes if role == "oc" else kw * (nv + 1) * kernels().tiles.vector_bytes
-            n_ic = max(8, CACHES.l1 // 2 // channel)
-            work = 2 * n_ic * kw * kw * m * nv * kernels().tiles.vector_bytes // 4
-            repeats = max(1, 100_000_000 // work)
             peaks.append(peak_gflops())
-            time = seconds(lambda: module.tile_multiply_adds("float32", role, nv, m, n_ic, kw, kw, repeats))
-            rates[tile].append(work * repeats / time / 1e9)
+            rates[tile].append(tile_gflops(tile))
     peak = float(np.percentile(peaks, 90))
     return {tile: 100 * float(np.percentile(rate, 90)) / peak for tile, rate in rates.items()}
 
@@ -109,7 +114,12 @@ def run(options: argparse.Namespace) -> None:
         for layer in NETWORKS[network]:
             images = rng.standard_normal((1, layer.in_channels, layer.size, layer.size), np.float32)
             module = pyconv.Conv2d(
-                layer.in_channels, layer.out_channels, layer.kernel, layer.stride, layer.padding, rng=rng
+                layer.in_channels,
+                layer.out_channels,
+                layer.kernel,
+                layer.stride,
+                layer.padding,
+                rng=rng,
             ).eval()
             calls: dict[str, Call] = {"pyconv": lambda module=module, images=images: module(images)}
             peer = None if options.no_torch else torch_call(layer, images)

@@ -74,5 +74,5 @@ def one_round(contenders: Mapping[str, Callable[[], object]], samples: Samples) 
 
 
 def geometric_mean(values: list[float]) -> float:
-    """The mean of ratios and percentages."""
+    """Average ratios and percentages."""
     return float(np.exp(np.mean(np.log(values))))

@@ -33,10 +33,7 @@ class Layer:
 
     def __str__(self) -> str:
         stride = f" s{self.stride}" if self.stride > 1 else ""
-        return (
-            f"{self.kernel}x{self.kernel}{stride} {self.in_channels}->{self.out_channels} "
-            f"@{self.out_size}"
-        )
+        return f"{self.kernel}x{self.kernel}{stride} {self.in_channels}->{self.out_channels} @{self.out_size}"
 
 
 def _resnet50() -> list[Layer]:

@@ -39,9 +39,7 @@ def filtered(photo: np.ndarray, kernel: np.ndarray, mode: str) -> np.ndarray:
 def main() -> None:
     target = sys.argv[1] if len(sys.argv) > 1 else "photo.png"
     photo = load_sample_image("china.jpg")
-    figure, axes = plt.subplots(
-        2 * len(FILTERS), len(MODES) + 1, figsize=(15, 17), height_ratios=[3, 2] * len(FILTERS)
-    )
+    figure, axes = plt.subplots(2 * len(FILTERS), len(MODES) + 1, figsize=(15, 17), height_ratios=[3, 2] * len(FILTERS))
     for row, (name, kernel) in enumerate(FILTERS.items()):
         results = {"photograph": photo}
         results |= {mode: filtered(photo, kernel, mode) for mode in MODES}
@@ -53,7 +51,9 @@ def main() -> None:
             for axis in (whole, corner):
                 axis.set_xticks([])
                 axis.set_yticks([])
-    figure.suptitle("pyconv: 3x3 edges, 9x9 blur and 3x3 sharpen on a uint8 photograph; below each, its upper left corner")
+    figure.suptitle(
+        "pyconv: 3x3 edges, 9x9 blur and 3x3 sharpen on a uint8 photograph; below each, its upper left corner"
+    )
     figure.tight_layout(rect=(0, 0, 1, 0.985))
     figure.savefig(target, dpi=80)
     print(f"{photo.shape} {photo.dtype} -> {target}")

@@ -4,10 +4,11 @@ The layers are `Conv1d` and `Conv2d`, the functions `conv1d` and `conv2d`; names
 torch's. `show_config` tells what this installation runs on.
 """
 
-from pyconv._config import release, show_config
+from pyconv._config import show_config
 from pyconv._dispatch import available_isas, isa
 from pyconv._errors import ConvError, ConvTypeError
 from pyconv._threads import get_num_threads, num_threads, set_num_threads
+from pyconv._version import VERSION
 from pyconv.functional import conv1d, conv2d
 from pyconv.modules import Conv1d, Conv2d
 
@@ -26,4 +27,4 @@ __all__ = [
     "show_config",
 ]
 
-__version__ = release()
+__version__ = VERSION

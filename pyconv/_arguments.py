@@ -167,9 +167,7 @@ def array(value: object, name: str) -> NDArray[Any]:
     return found.astype(native)
 
 
-def parameter(
-    value: object, name: str, shape: tuple[int, ...], dtype: np.dtype[Any]
-) -> NDArray[Any]:
+def parameter(value: object, name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
     """Copy `value` for a layer: contiguous, cast to `dtype`, held by nobody else."""
     found = read(value, name)
     if not np.can_cast(found.dtype, dtype, "same_kind"):
@@ -189,10 +187,7 @@ def read(value: object, name: str) -> NDArray[Any]:
             f"its own: use {name}.compute()"
         )
     if isinstance(value, np.ndarray) and np.ma.is_masked(value):
-        raise ConvTypeError(
-            f"{name} has masked elements, for which a convolution has no meaning: "
-            f"use {name}.filled(0)"
-        )
+        raise ConvTypeError(f"{name} has masked elements, for which a convolution has no meaning: use {name}.filled(0)")
     try:
         if hasattr(value, "__dlpack__") and not hasattr(value, "__array__"):
             return np.from_dlpack(value)
@@ -224,8 +219,7 @@ def check_dtypes(x: np.dtype[Any], weight: np.dtype[Any], bias: np.dtype[Any] | 
         raise not_implemented(weight, "weight", _ALLOWED)
     if x in _FLOATS and x != weight:
         raise ConvTypeError(
-            f"Input type ({x}) and weight type ({weight}) should be the same: "
-            f"use input.astype('{weight}')"
+            f"Input type ({x}) and weight type ({weight}) should be the same: use input.astype('{weight}')"
         )
     if not np.can_cast(x, weight):
         raise ConvTypeError(
@@ -241,9 +235,7 @@ def check_dtypes(x: np.dtype[Any], weight: np.dtype[Any], bias: np.dtype[Any] | 
 
 def output(value: object, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
     """Return `value` as a base ndarray, if a result can be written there. Its strides are free."""
-    if type(value) is not np.ndarray and (
-        not isinstance(value, np.ndarray) or isinstance(value, np.ma.MaskedArray)
-    ):
+    if type(value) is not np.ndarray and (not isinstance(value, np.ndarray) or isinstance(value, np.ma.MaskedArray)):
         raise wrong_type(value, "out", "an ndarray")
     if value.dtype != dtype:
         raise ConvTypeError(f"out must have the dtype {dtype}, got {value.dtype}")

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import platform
-from importlib.metadata import PackageNotFoundError, version
+import importlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from pyconv._dispatch import available_isas, built, isa, kernels, supported
 from pyconv._execute import CACHES
 from pyconv._threads import get_num_threads
+from pyconv._version import VERSION
 
 
-def release() -> str:
-    """Return the version of the installed distribution."""
-    try:
-        return version("pyconv-cpu")
-    except PackageNotFoundError:  # a source tree that was built in place
-        return "0+unknown"
+def _platform() -> Any:
+    # Not at the head of the file: it would add milliseconds to `import pyconv`.
+    return importlib.import_module("platform")
 
 
 def _processor() -> str:
@@ -28,15 +26,16 @@ def _processor() -> str:
                 return line.partition(":")[2].strip()
     except OSError:
         pass
-    return platform.processor() or platform.machine()
+    return str(_platform().processor() or _platform().machine())
 
 
 def config() -> dict[str, str]:
     """Everything that a bug report or a benchmark should state, as ordered text."""
     tiles = kernels().tiles
     lanes = tiles.vector_bytes // 4
+    platform = _platform()
     return {
-        "pyconv": release(),
+        "pyconv": VERSION,
         "Python": f"{platform.python_version()} ({platform.python_implementation()})",
         "NumPy": np.__version__,
         "system": platform.platform(),

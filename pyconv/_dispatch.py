@@ -39,14 +39,12 @@ class Kernels:
 
 
 def built() -> tuple[str, ...]:
-    """The levels that this installation contains."""
-    return tuple(
-        level for level, name in LEVELS.items() if importlib.util.find_spec(f"pyconv.{name}")
-    )
+    """Name the levels that this installation contains."""
+    return tuple(level for level, name in LEVELS.items() if importlib.util.find_spec(f"pyconv.{name}"))
 
 
 def supported() -> tuple[str, ...]:
-    """The levels that this processor and operating system run."""
+    """Name the levels that this processor and operating system run."""
     try:
         cpu = importlib.import_module("pyconv._cpu")
     except ModuleNotFoundError as error:

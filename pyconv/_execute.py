@@ -28,27 +28,22 @@ Packs = dict[tuple[object, ...], Array]
 
 @lru_cache(maxsize=1024)
 def _lower(plan: Plan) -> Any:
-    """The compiled form of a plan."""
+    """Return the compiled form of a plan."""
     return build_of(plan.isa).module.Convolution(plan)
 
 
 def aligned_empty(size: int, dtype: str) -> Array:
-    """An uninitialised array that starts on a cache line."""
+    """Make an uninitialised array that starts on a cache line."""
     item = np.dtype(dtype).itemsize
     raw = np.empty(size * item + _CACHE_LINE, np.uint8)
     start = -raw.ctypes.data % _CACHE_LINE
-    return raw[start : start + size * item].view(dtype)
-
-
-def _collapses(x: Array) -> bool:
-    """Whether rows follow one another, so that (h, w) is one axis of pixels."""
-    h, w = x.shape[2:]
-    return h == 1 or w == 1 or x.strides[2] == w * x.strides[3]
+    aligned: Array = raw[start : start + size * item].view(dtype)
+    return aligned
 
 
 @lru_cache(maxsize=1024)
 def _one_row(problem: ConvProblem) -> ConvProblem | None:
-    """A dense 1x1 convolution sees no neighbours: all its pixels are one row, which tiles divide better."""
+    """Make a dense 1x1 convolution, which sees no neighbours, one row of pixels: tiles divide it better."""
     p = problem
     if (p.kh, p.kw, p.sh, p.sw, p.pt, p.pb, p.pl, p.pr) != (1, 1, 1, 1, 0, 0, 0, 0) or p.ih == 1:
         return None
@@ -58,14 +53,19 @@ def _one_row(problem: ConvProblem) -> ConvProblem | None:
 def _collapses(array: Array) -> bool:
     """Whether rows follow one another, so that (h, w) is one axis of pixels."""
     h, w = array.shape[2:]
-    return h == 1 or w == 1 or array.strides[2] == w * array.strides[3]
+    return bool(h == 1 or w == 1 or array.strides[2] == w * array.strides[3])
 
 
-def plan_of(problem: ConvProblem, num_threads: int | None = None, channels_last: bool = False) -> Plan:
-    """The plan of a problem whose arrays are dense."""
-    return make_plan(
-        _one_row(problem) or problem, kernels().tiles, CACHES, threads_for(num_threads), channels_last
-    )
+def _plan(problem: ConvProblem, num_threads: int | None, channels_last: bool) -> Plan:
+    build = kernels()
+    # OpenMP's own limit counts too: it is what threadpoolctl and the affinity mask set.
+    threads = min(threads_for(num_threads), build.module.max_threads())
+    return make_plan(problem, build.tiles, CACHES, threads, channels_last)
+
+
+def plan_of(problem: ConvProblem) -> Plan:
+    """Return the plan of a problem whose arrays are dense."""
+    return _plan(_one_row(problem) or problem, None, channels_last=False)
 
 
 def execute(
@@ -99,13 +99,11 @@ def execute(
         x = x.reshape(row.mb, row.ic, 1, row.iw)
         out = out.reshape(row.mb, row.oc, 1, row.ow)
     channels_last = out.strides[1] == out.itemsize != out.strides[3]
-    plan = make_plan(problem, kernels().tiles, CACHES, threads_for(num_threads), channels_last)
+    plan = _plan(problem, num_threads, channels_last)
     run(plan, x, weight, bias, out, packs)
 
 
-def run(
-    plan: Plan, x: Array, weight: Array, bias: Array | None, out: Array, packs: Packs | None = None
-) -> None:
+def run(plan: Plan, x: Array, weight: Array, bias: Array | None, out: Array, packs: Packs | None = None) -> None:
     """Carry out one plan."""
     convolution = _lower(plan)
     packed = None if packs is None else packs.get(plan.packing)

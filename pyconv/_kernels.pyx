@@ -22,14 +22,23 @@ from cython.parallel cimport prange, threadid
 from libc.stdlib cimport calloc, free
 from libc.string cimport memset
 
+from pyconv._ahead cimport Ahead, look_ahead, pixels_of
 from pyconv._instances cimport by_nv, depthwise_by_nv, depthwise_exists
+from pyconv._lowered cimport (
+    BOOL, FLOAT32, FLOAT64, INT8, INT16, INT32, UINT8, UINT16, UINT32, UINT64, Call, Lowered, Task, decode,
+)
+from pyconv._pack cimport pack_group
 from pyconv._peak cimport CHAINS, multiply_add_chains
+from pyconv._split cimport Split, size_of, split, split_by, start_of
 from pyconv._store cimport scatter
 from pyconv._strip cimport Axis, Image, Segment, gather, int16, int32, int64, int8, uint16, uint32, uint64, uint8
 from pyconv._tile cimport (
     DEPTHWISE, MAX_M, MAX_NV, MAX_ROWS, OC_VECTOR, OW_VECTOR, Taps, depthwise_fits, tile_fits,
 )
 from pyconv._vector cimport VECTOR_BYTES, f32v, f64v, real, vec
+
+cdef extern from "omp.h" nogil:
+    int omp_get_max_threads()
 
 cdef extern from "stdlib.h" nogil:
     int posix_memalign(void **memory, size_t alignment, size_t size)
@@ -43,20 +52,6 @@ cdef enum:
 ROLES = {"oc": OC_VECTOR, "ow": OW_VECTOR, "dw": DEPTHWISE}
 PADDING_MODES = ("zeros", "reflect", "replicate", "circular")  # in the order of _strip.pxd
 PIXELS = ("float32", "float64", "bool", "uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64")
-
-cdef enum:
-    FLOAT32
-    FLOAT64
-    BOOL
-    UINT8
-    INT8
-    UINT16
-    INT16
-    UINT32
-    INT32
-    UINT64
-    INT64
-
 
 # The instances' doors: one C function for each role and kernel width.
 
@@ -203,88 +198,6 @@ cdef inline void run_depthwise(
         run_depthwise_vec(SH, NV, R, strip, row_pitch, weights, taps, <const f64v *> bias, out, pitch)
 
 
-cdef struct Split:
-    # n items in `parts` parts that differ by one at most: the first n_big have `big` items.
-    Py_ssize_t parts, big, n_big
-
-
-cdef inline Split split(Py_ssize_t n, Py_ssize_t parts) noexcept nogil:
-    cdef Split s
-    s.parts = parts
-    s.big = (n + parts - 1) // parts
-    s.n_big = n - parts * (s.big - 1)
-    return s
-
-
-cdef inline Split split_by(Py_ssize_t n, Py_ssize_t most) noexcept nogil:
-    return split(n, (n + most - 1) // most)
-
-
-cdef inline Py_ssize_t start_of(const Split *s, Py_ssize_t i) noexcept nogil:
-    return i * s.big - max(i - s.n_big, 0)
-
-
-cdef inline Py_ssize_t size_of(const Split *s, Py_ssize_t i) noexcept nogil:
-    return s.big if i < s.n_big else s.big - 1
-
-
-cdef struct Lowered:
-    int role, dtype, pixel, NV
-    Py_ssize_t pixel_bytes, lanes
-    Py_ssize_t M[MAX_NV + 1]  # the largest M of a tile with NV vectors
-    Py_ssize_t mb, g, icg, ocg, oh, ow, kh, kw
-    Py_ssize_t oh_blk, ow_blk, ic_blk
-    Py_ssize_t n_oh_blk, n_ow_blk, n_ic_blk, n_oc_task
-    Py_ssize_t n_tasks, flops_per_task, tiles_per_task
-    Split oc_split    # output channels of a group (oc: in vectors) into blocks of packed weights
-    Split task_split  # these blocks into tasks
-    Axis rows, cols
-    Py_ssize_t row_reach, col_reach  # from the first tap's pixel to the last one's
-    Py_ssize_t row_pitch, ic_pitch  # of the strip, in elements
-    Py_ssize_t *kh_offset           # of the strip, in elements
-    Py_ssize_t *kw_offset
-    Py_ssize_t strip_bytes, thread_bytes
-    Py_ssize_t bias_pitch, group_pitch  # of the packed weights, in elements
-    int padding_mode
-    bint in_place
-
-
-cdef struct Call:
-    # What differs from call to call: addresses and strides, in bytes.
-    const char *x
-    const char *packed
-    char *out
-    char *scratch
-    Py_ssize_t x_stride[4]
-    Py_ssize_t out_stride[4]
-    bint in_place  # the image itself serves as the strip
-
-
-cdef struct Task:
-    Py_ssize_t n, g, oh_start, n_oh, ow_start, n_ow, block_begin, block_end
-    Py_ssize_t overhang  # slots that a vector reads past the last column: none where tiles move back instead
-
-
-cdef inline Task decode(const Lowered *p, Py_ssize_t index) noexcept nogil:
-    cdef:
-        Task t
-        Py_ssize_t i
-    i = index % p.n_oc_task
-    t.block_begin = start_of(&p.task_split, i)
-    t.block_end = t.block_begin + size_of(&p.task_split, i)
-    index = index // p.n_oc_task
-    t.ow_start = index % p.n_ow_blk * p.ow_blk
-    t.n_ow = min(p.ow_blk, p.ow - t.ow_start)
-    t.overhang = 0 if p.role == OC_VECTOR or t.n_ow >= p.NV * p.lanes else (p.lanes - t.n_ow % p.lanes) % p.lanes
-    index = index // p.n_ow_blk
-    t.oh_start = index % p.n_oh_blk * p.oh_blk
-    t.n_oh = min(p.oh_blk, p.oh - t.oh_start)
-    index = index // p.n_oh_blk
-    t.g = index % p.g
-    t.n = index // p.g
-    return t
-
-
 cdef inline void gather_pixels(
     const Lowered *p, real *strip, const Image *image, const Task *t, Py_ssize_t n_ic,
 ) noexcept nogil:
@@ -321,60 +234,6 @@ cdef inline void gather_pixels(
         else:
             gather(strip, p.row_pitch, p.ic_pitch, <const int64 *> image.data, image, &p.rows, &p.cols, n_ic,
                    t.oh_start, t.n_oh, t.ow_start, t.n_ow, t.overhang)
-
-
-cdef struct Ahead:
-    # Where the next task's pixels lie, a cache line at a time: a tile asks for one line of every channel, so that they
-    # arrive while this task computes instead of while the next one gathers. The lines are spread evenly over the tiles.
-    const char *data
-    Py_ssize_t ic_stride, row_stride, n_rows, n_lines
-    Py_ssize_t row, line
-    Py_ssize_t per_tile, tiles, due  # lines: n_rows * n_lines for `tiles` tiles, and the fraction that is due
-
-
-cdef inline void look_ahead(Ahead *ahead, Taps *taps) noexcept nogil:
-    taps.ahead = ahead.data + ahead.row * ahead.row_stride + ahead.line * CACHE_LINE
-    taps.ahead_pitch = ahead.ic_stride
-    ahead.due += ahead.per_tile
-    if ahead.due >= ahead.tiles and ahead.row < ahead.n_rows:
-        ahead.due -= ahead.tiles
-        ahead.line += 1
-        if ahead.line == ahead.n_lines:
-            ahead.line = 0
-            ahead.row += 1
-    else:
-        taps.ahead = ahead.data
-        taps.ahead_pitch = 0
-
-
-cdef inline Ahead pixels_of(const Lowered *p, const Call *call, Py_ssize_t index) noexcept nogil:
-    cdef:
-        Task t
-        Ahead ahead
-        Py_ssize_t begin, end
-    memset(&ahead, 0, sizeof(Ahead))
-    ahead.data = call.x
-    ahead.tiles = 1
-    if index >= p.n_tasks or index % p.n_oc_task or p.n_ic_blk > 1 or call.x_stride[3] != p.pixel_bytes:
-        return ahead
-    t = decode(p, index)
-    begin = max(0, t.oh_start * p.rows.step - p.rows.pad)
-    end = min(p.rows.extent, (t.oh_start + t.n_oh - 1) * p.rows.step - p.rows.pad + p.row_reach + 1)
-    ahead.n_rows = max(0, end - begin)
-    ahead.data = ahead.data + (
-        t.n * call.x_stride[0] + t.g * p.icg * call.x_stride[1] + begin * call.x_stride[2]
-    )
-    begin = max(0, t.ow_start * p.cols.step - p.cols.pad)
-    end = min(p.cols.extent, (t.ow_start + t.n_ow - 1) * p.cols.step - p.cols.pad + p.col_reach + 1)
-    ahead.n_lines = (max(0, end - begin) * p.pixel_bytes + CACHE_LINE - 1) // CACHE_LINE
-    ahead.data = ahead.data + begin * call.x_stride[3]
-    ahead.ic_stride = call.x_stride[1]
-    ahead.row_stride = call.x_stride[2]
-    if ahead.n_lines == 0:
-        ahead.n_rows = 0
-    ahead.per_tile = ahead.n_rows * ahead.n_lines
-    ahead.tiles = p.tiles_per_task
-    return ahead
 
 
 cdef struct Pass:
@@ -528,7 +387,9 @@ cdef inline void multiply_dw(
     # end: oc
 
 
-cdef inline void run_task_of(const Lowered *p, const Call *call, Py_ssize_t index, const real *tag, char *scratch) noexcept nogil:
+cdef inline void run_task_of(
+    const Lowered *p, const Call *call, Py_ssize_t index, const real *tag, char *scratch,
+) noexcept nogil:
     cdef:
         Task t = decode(p, index)
         Pass q
@@ -580,39 +441,6 @@ cdef void run_task(const Lowered *p, const Call *call, Py_ssize_t index, Py_ssiz
         run_task_of(p, call, index, <const double *> call.x, scratch)
 
 
-cdef inline void pack_group(
-    const Lowered *p, const real *tag, const char *weight, const Py_ssize_t *strides,
-    const char *bias, Py_ssize_t bias_stride, real *packed,
-) noexcept nogil:
-    # weight[oc][ic][kh][kw], of one group, to [block][ic][kh][kw][lane or scalar], after its bias.
-    cdef:
-        Py_ssize_t VL = VECTOR_BYTES // sizeof(real) if p.role == OC_VECTOR else 1
-        # A bias that goes with a scalar stands in every lane of a vector.
-        Py_ssize_t copies = 1 if p.role == OC_VECTOR else VECTOR_BYTES // sizeof(real)
-        Py_ssize_t K = p.icg * p.kh * p.kw
-        Py_ssize_t block, oc, width, n_oc, ic, kh, kw, k
-        const char *tap
-        real *to
-    for k in range(p.bias_pitch):
-        oc = k // copies
-        packed[k] = (<const real *> (bias + oc * bias_stride))[0] if bias != NULL and oc < p.ocg else 0
-    for block in range(p.oc_split.parts):
-        oc = start_of(&p.oc_split, block) * VL
-        width = size_of(&p.oc_split, block) * VL
-        n_oc = min(width, p.ocg - oc)
-        to = packed + p.bias_pitch + oc * K
-        for ic in range(p.icg):
-            for kh in range(p.kh):
-                for kw in range(p.kw):
-                    tap = weight + oc * strides[0] + ic * strides[1] + kh * strides[2] + kw * strides[3]
-                    for k in range(n_oc):
-                        to[k] = (<const real *> (tap + k * strides[0]))[0]
-                    for k in range(n_oc, width):
-                        to[k] = 0
-                    to = to + width
-    # end: block
-
-
 def variants():
     """Every tile of this build: ``(role, NV, M)``, for the depthwise role ``("dw", NV, rows)``."""
     cdef int NV, M
@@ -633,6 +461,11 @@ def vector_bytes():
     return VECTOR_BYTES
 
 
+def max_threads():
+    """How many threads OpenMP would use for a parallel region of this thread's."""
+    return omp_get_max_threads()
+
+
 def has_depthwise(kh, sh):
     """Whether the depthwise tile exists for a kernel of ``kh`` rows and a vertical stride of ``sh``."""
     return depthwise_exists(kh, sh)
@@ -645,6 +478,7 @@ def multiply_adds(dtype, Py_ssize_t steps):
         float f32[12 * 16]
         double f64[12 * 8]
         Py_ssize_t i
+        double total = 0
         bint single = PIXELS.index(dtype) == FLOAT32
     for i in range(12 * 16):
         f32[i] = 1 + i  # every chain its own: equal ones would be computed once
@@ -655,7 +489,12 @@ def multiply_adds(dtype, Py_ssize_t steps):
             multiply_add_chains(steps, <float> 0.5, <f32v *> f32)
         else:
             multiply_add_chains(steps, <double> 0.5, <f64v *> f64)
-    if f32[0] != f32[0] or f64[0] != f64[0]:  # never so, but the compiler must not drop a loop of no consequence
+    # Every chain must be of consequence, or the compiler drops it.
+    for i in range(12 * 16):
+        total += f32[i]
+    for i in range(12 * 8):
+        total += f64[i]
+    if total != total:
         raise ArithmeticError("the peak loop diverged")
     return 2 * steps * CHAINS * VECTOR_BYTES // (4 if single else 8)
 
@@ -663,8 +502,8 @@ def multiply_adds(dtype, Py_ssize_t steps):
 cdef void repeat_tile(
     int role, int NV, int M, const Taps *taps, const real *strip, const real *weights, real *c, Py_ssize_t repeats,
 ) noexcept nogil:
-    cdef Py_ssize_t i
-    for i in range(repeats):
+    cdef Py_ssize_t _repeat
+    for _repeat in range(repeats):
         run_tile(role, NV, M, strip, weights, taps, c, NV, 1, <char *> c, NV * VECTOR_BYTES)
 
 
@@ -805,10 +644,10 @@ cdef class Convolution:
         free(self.tables)
 
     def pack(self, weight, bias, packed):
-        """Fill ``packed`` (``packed_size`` elements) from ``weight`` (oc, ic // g, kh, kw) and ``bias`` (oc,) or None."""
+        """Fill ``packed`` (``packed_size`` elements) from ``weight`` (oc, ic // g, kh, kw) and ``bias`` (oc,)."""
         cdef:
             Py_buffer w, b, to
-            Py_ssize_t g, group_bytes
+            Py_ssize_t g
             Lowered *p = &self.p
             const char *group_bias = NULL
             Py_ssize_t bias_stride = 0

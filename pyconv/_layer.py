@@ -34,9 +34,7 @@ if TYPE_CHECKING:
     from pyconv._plan import Plan
     from pyconv.functional import Ints, Padding
 
-    Rng: TypeAlias = (
-        int | np.random.SeedSequence | np.random.BitGenerator | np.random.Generator | None
-    )
+    Rng: TypeAlias = int | np.random.SeedSequence | np.random.BitGenerator | np.random.Generator | None
 
 
 class _State(NamedTuple):
@@ -103,9 +101,7 @@ class ConvNd:
         element = np.dtype(np.float32) if dtype is None else _arguments.float_dtype(dtype)
         self._state = self._initial(element, np.random.default_rng(rng), with_bias=bool(bias))
 
-    def _initial(
-        self, dtype: np.dtype[Any], rng: np.random.Generator, *, with_bias: bool
-    ) -> _State:
+    def _initial(self, dtype: np.dtype[Any], rng: np.random.Generator, *, with_bias: bool) -> _State:
         """Draw the weight and then the bias, as torch does, from +-1 / sqrt(terms of an output)."""
         shape = (self.out_channels, self.in_channels // self.groups, *self.kernel_size)
         _problem.check_bytes("weight", shape, dtype.itemsize)
@@ -183,9 +179,7 @@ class ConvNd:
     @weight.setter
     def weight(self, value: ArrayLike) -> None:
         weight, bias, _ = self._state
-        self._install(
-            _arguments.parameter(value, "weight", weight.shape, weight.dtype), bias, self.training
-        )
+        self._install(_arguments.parameter(value, "weight", weight.shape, weight.dtype), bias, self.training)
 
     @property
     def bias(self) -> NDArray[Any] | None:
@@ -286,8 +280,12 @@ class ConvNd:
         return self.train(False)
 
     def _install(self, weight: NDArray[Any], bias: NDArray[Any] | None, training: bool) -> None:
-        """Take these parameters, and forget what was packed from others."""
-        self._state = _State(weight, bias, None)
+        """Take these parameters, and forget what was packed from others.
+
+        They are writeable only while no packed copy of them can be in use.
+        """
+        if training:
+            self._state = _State(weight, bias, None)
         for array in (weight, bias):
             if array is not None:
                 with suppress(ValueError):  # memory that is read-only by itself remains so
@@ -329,9 +327,7 @@ class ConvNd:
         return f"{type(self).__name__}({self.extra_repr()})"
 
 
-def _uniform(
-    rng: np.random.Generator, bound: float, shape: tuple[int, ...], dtype: np.dtype[Any]
-) -> NDArray[Any]:
+def _uniform(rng: np.random.Generator, bound: float, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
     """Draw from [-bound, bound), in `dtype` from the start: no second array is needed."""
     values = rng.random(shape, dtype)
     values *= 2 * bound

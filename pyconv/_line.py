@@ -54,12 +54,12 @@ def lay_out(taps: int, step: int, dilation: int, block: int, overhang: int = 0) 
         Slots that a vector may read beyond the last position; where vectors read, every line starts on
         the boundary of one, too.
     """
+    offsets = [0] * taps  # first: a kernel too large for memory fails here, at once
     by_remainder: dict[int, list[int]] = {}
     for k in range(taps):
         by_remainder.setdefault(k * dilation % step, []).append(k)
 
     segments: list[Segment] = []
-    offsets = [0] * taps
     length = 0
     for shared in by_remainder.values():
         first = shared[0] * dilation

@@ -14,11 +14,11 @@ cdef inline void multiply_add_chains(Py_ssize_t steps, real a, vec *c) noexcept 
     cdef:
         vec acc[CHAINS]
         vec one = c[0]
-        Py_ssize_t step
+        Py_ssize_t _step
         int i
     for i in range(CHAINS):
         acc[i] = c[i]
-    for step in range(steps):
+    for _step in range(steps):
         for i in range(CHAINS):
             acc[i] = muladd(one, acc[i], a)
     for i in range(CHAINS):

@@ -16,7 +16,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
-from math import ceil
 
 from pyconv._line import Line, lay_out
 from pyconv._problem import ConvProblem
@@ -58,7 +57,7 @@ class TileTable:
         )
 
     def most(self, role: str) -> tuple[int, ...]:
-        """The largest M for NV = 1, 2, 3, 4; 0 where none fits."""
+        """Return the largest M for NV = 1, 2, 3, 4; 0 where none fits."""
         return dict(self.largest)[role]
 
 
@@ -154,7 +153,14 @@ class Plan:
     @property
     def packing(self) -> tuple[object, ...]:
         """Equal for plans that share one packed copy of the weights."""
-        return (self.isa, self.role == "oc", self.lanes, self.n_oc_blk, self.problem.dtype, self.problem.g)
+        return (
+            self.isa,
+            self.role == "oc",
+            self.lanes,
+            self.n_oc_blk,
+            self.problem.dtype,
+            self.problem.g,
+        )
 
     def __str__(self) -> str:
         p = self.problem
@@ -240,26 +246,19 @@ def _cycles(p: ConvProblem, role: str, nv: int, most: tuple[int, ...], lanes: in
 
 
 def _choose_tile(p: ConvProblem, table: TileTable, lanes: int, channels_last: bool) -> tuple[str, int]:
-    """The cheapest (role, NV)."""
+    """Choose the cheapest (role, NV)."""
     if p.ic == p.g and p.dh == 1 and p.oc <= 2 * p.g and (p.kh, p.sh) in table.depthwise_kernels:
         most = table.most("dw")
         fitting = [nv for nv in range(1, _MAX_NV + 1) if most[nv - 1] >= min(p.oh, 2)]
         vectors = ceil_div(p.ow, lanes)
         return "dw", min(fitting, key=lambda nv: (ceil_div(vectors, nv), nv))
     return min(
-        (
-            (role, nv)
-            for role in ("oc", "ow")
-            for nv, m in enumerate(table.most(role), start=1)
-            if m
-        ),
-        key=lambda tile: _cycles(p, *tile, table.most(tile[0]), lanes, channels_last),
+        ((role, nv) for role in ("oc", "ow") for nv, m in enumerate(table.most(role), start=1) if m),
+        key=lambda tile: _cycles(p, tile[0], tile[1], table.most(tile[0]), lanes, channels_last),
     )
 
 
-def _blocks(
-    p: ConvProblem, caches: Caches, overhang: int, unit: int
-) -> tuple[int, int, int, Line, Line]:
+def _blocks(p: ConvProblem, caches: Caches, overhang: int, unit: int) -> tuple[int, int, int, Line, Line]:
     """``(oh_blk, ow_blk, ic_blk, rows, cols)``: a strip within its share of L2, as tall as possible, full rows first.
 
     A quarter of L2 leaves room for the weights that stream past the strip. Without neighbours (1x1) nothing is gained
@@ -289,11 +288,6 @@ def _blocks(
         oh_blk = ceil_div(p.oh, ceil_div(p.oh, oh_blk))
     return oh_blk, ow_blk, ic_blk, rows(oh_blk), line
 
-
-# Measured on 1x1 layers: 64 pages (64 channels of 56x56) are 20 % faster in place, 196 to 256 up to 5 %, 392 (512 of
-# 28x28) 10 % slower.
-_PAGE = 4096
-_MAX_PAGES_IN_PLACE = 256
 
 # Opening a parallel region costs a few microseconds; below this much work for each thread (some 10 us) it does not pay.
 _FLOPS_PER_THREAD = 1_000_000
@@ -347,14 +341,13 @@ def make_plan(
         rows = lay_out(p.kh, p.sh, p.dh, oh_blk)
     tasks = p.mb * p.g * ceil_div(p.oh, oh_blk) * ceil_div(p.ow, ow_blk)
     n_oc_task = min(n_oc_blk, max(1, ceil_div(threads, tasks)))
-    # The image itself serves as the strip where a tap moves nothing and every vector lies within its row. But where a
-    # tile's channels are spread over more pages than the translation buffers hold, gathering is faster.
-    pages = p.ic // p.g * min(1.0, p.ih * p.iw * item_size(p) / _PAGE)
+    # The image itself serves as the strip where a tap moves nothing and every vector lies within its row. But what
+    # must come from beyond L2 is better read once, row by row, than by every block of output channels.
     last = p.ow - (ceil_div(p.ow, ow_blk) - 1) * ow_blk
     in_place = (
         (p.kh, p.kw, p.pt, p.pb, p.pl, p.pr) == (1, 1, 0, 0, 0, 0)
         and p.dtype == p.src_dtype
-        and pages <= _MAX_PAGES_IN_PLACE
+        and p.ic // p.g * p.ih * p.iw * item_size(p) <= caches.l2
         and (role == "oc" or last >= nv * lanes)
     )
     return Plan(

@@ -125,10 +125,7 @@ def conv_problem(
     check_dtypes(input_dtype, weight_dtype, bias_dtype)
     x = _batched(input_shape, ndim)
     if len(weight_shape) < 3:
-        raise ConvError(
-            f"weight should have at least three dimensions, "
-            f"but got weight of size {list(weight_shape)}"
-        )
+        raise ConvError(f"weight should have at least three dimensions, but got weight of size {list(weight_shape)}")
     if groups < 1:
         raise ConvError(f"non-positive groups is not supported: got groups={groups}")
     kernel = weight_shape[2:]
@@ -174,23 +171,17 @@ def check_padding_string(padding: Padding, stride: Ints) -> None:
         raise ConvError(f"Invalid padding string '{padding}', should be one of {{'same', 'valid'}}")
     strides = (stride,) if isinstance(stride, int) else stride
     if padding == "same" and any(s != 1 for s in strides):
-        raise ConvError(
-            f"padding='same' is not supported for strided convolutions: got stride={stride}"
-        )
+        raise ConvError(f"padding='same' is not supported for strided convolutions: got stride={stride}")
 
 
-def settings(
-    ndim: int, kernel: Shape, stride: Ints, padding: Padding, dilation: Ints
-) -> tuple[Shape, Shape, Sides]:
+def settings(ndim: int, kernel: Shape, stride: Ints, padding: Padding, dilation: Ints) -> tuple[Shape, Shape, Sides]:
     """Check stride, padding and dilation, and give each spatial axis its own."""
     check_padding_string(padding, stride)
     strides = per_axis(stride, ndim, "stride")
     dilations = per_axis(dilation, ndim, "dilation")
     sides = _sides(ndim, kernel, padding, dilations)
     if any(s < 1 for s in strides):
-        raise ConvError(
-            f"non-positive stride is not supported: got stride={stride}, it must be at least 1"
-        )
+        raise ConvError(f"non-positive stride is not supported: got stride={stride}, it must be at least 1")
     if any(d < 1 for d in dilations):
         raise ConvError(f"dilation should be greater than zero, but got {list(dilations)}")
     return strides, dilations, sides
@@ -210,9 +201,7 @@ def _sides(ndim: int, kernel: Shape, padding: Padding, dilations: Shape) -> Side
     pads = per_axis(padding, ndim, "padding")
     sides = tuple(pad if isinstance(pad, tuple) else (pad, pad) for pad in pads)
     if any(min(pair) < 0 for pair in sides):
-        raise ConvError(
-            f"negative padding is not supported: got padding={padding}, crop the input instead"
-        )
+        raise ConvError(f"negative padding is not supported: got padding={padding}, crop the input instead")
     return sides
 
 
@@ -252,17 +241,13 @@ def _check_padding(x: Shape, sides: Sides, padding_mode: str) -> None:
     for axis, pads in enumerate(sides):
         if max(pads) > _MAX // 2:
             raise ConvError(
-                f"Given padding={max(pads)} at dimension {axis}, expected padding to be at most "
-                f"{_MAX // 2}"
+                f"Given padding={max(pads)} at dimension {axis}, expected padding to be at most {_MAX // 2}"
             )
     for axis in reversed(range(len(sides))):
         extent, pads = x[2 + axis], sides[axis]
         where = f"padding {pads} at dimension {2 + axis} of input {list(x)}"
         if padding_mode == "reflect" and max(pads) >= extent:
-            raise ConvError(
-                "Padding size should be less than the corresponding input dimension, "
-                f"but got: {where}"
-            )
+            raise ConvError(f"Padding size should be less than the corresponding input dimension, but got: {where}")
         if padding_mode == "circular" and max(pads) > extent:
             raise ConvError(f"Padding value causes wrapping around more than once: got {where}")
 

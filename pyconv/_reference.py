@@ -130,9 +130,7 @@ def error_bound(
         The largest absolute deviation, for each output on its own.
     """
     roundings = problem.ic // problem.g * problem.kh * problem.kw + 1
-    total = conv(
-        problem, _magnitude(x), _magnitude(weight), None if bias is None else _magnitude(bias)
-    )
+    total = conv(problem, _magnitude(x), _magnitude(weight), None if bias is None else _magnitude(bias))
     computed, reference = np.finfo(problem.dtype), np.finfo(np.float64)
     gamma_reference = _gamma(roundings, reference)
     relative = (_gamma(roundings, computed) + gamma_reference) * (1 + gamma_reference)

@@ -71,7 +71,7 @@ cdef inline void tile(
         vec b[MAX_NV]
         real a
         int m, v
-        Py_ssize_t ic, kh, kw
+        Py_ssize_t _ic, kh, kw
         Py_ssize_t n_ic = taps.n_ic
         Py_ssize_t n_kh = taps.n_kh
         Py_ssize_t n_kw = KW if KW else taps.n_kw
@@ -87,7 +87,7 @@ cdef inline void tile(
     for m in range(M):
         for v in range(NV):
             acc[m * NV + v] = start[m * start_m + v * start_v]
-    for ic in range(n_ic):
+    for _ic in range(n_ic):
         prefetch(ahead)
         ahead = ahead + taps.ahead_pitch
         for kh in range(n_kh):

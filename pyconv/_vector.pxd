@@ -151,7 +151,6 @@ cdef inline void copy_vectors(char *out, const vec *values, Py_ssize_t bytes) no
 
 cdef inline void copy_row(char *out, const real *values, Py_ssize_t n) noexcept nogil:
     # n neighbours, without a call: rows are short.
-    cdef Py_ssize_t i
     if n * <Py_ssize_t> sizeof(real) >= VECTOR_BYTES:
         if real is float:
             copy_vectors(out, <const f32v *> values, n * sizeof(real))

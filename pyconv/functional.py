@@ -132,9 +132,7 @@ def conv2d(
     >>> result.transpose(0, 2, 3, 1).flags.c_contiguous
     True
     """
-    return _convolve(
-        2, input, weight, bias, stride, padding, dilation, groups, padding_mode, out, num_threads
-    )
+    return _convolve(2, input, weight, bias, stride, padding, dilation, groups, padding_mode, out, num_threads)
 
 
 def conv1d(
@@ -202,9 +200,7 @@ def conv1d(
     >>> conv1d(signal, difference, padding=((1, 0),), padding_mode="replicate")
     array([[0., 1., 2., 4.]])
     """
-    return _convolve(
-        1, input, weight, bias, stride, padding, dilation, groups, padding_mode, out, num_threads
-    )
+    return _convolve(1, input, weight, bias, stride, padding, dilation, groups, padding_mode, out, num_threads)
 
 
 def _convolve(
@@ -225,9 +221,7 @@ def _convolve(
     x = _arguments.array(input, "input")
     w = _arguments.array(weight, "weight")
     b = None if bias is None else _arguments.array(bias, "bias")
-    problem = _problem_of(
-        ndim, x.shape, x.dtype, w, b, stride, padding, dilation, groups, padding_mode
-    )
+    problem = _problem_of(ndim, x.shape, x.dtype, w, b, stride, padding, dilation, groups, padding_mode)
     threads = None if num_threads is None else _arguments.thread_count(num_threads)
 
     shape = (problem.oc, problem.oh, problem.ow) if ndim == 2 else (problem.oc, problem.ow)

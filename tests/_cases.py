@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+
 from _layouts import READABLE, WRITABLE
 from _problems import Case
 
@@ -43,10 +44,7 @@ def random_case(seed: int, budget: int = 200_000) -> Case:
     dilation = [1 if usual else _pick(rng, 1, 1, 1, 2, 3, 7) for _ in kernel]
     extent = [(k - 1) * d + 1 for k, d in zip(kernel, dilation, strict=True)]
     padding, sides = _padding(rng, form, extent)
-    size = [
-        _input_size(rng, *each, padding_mode)
-        for each in zip(out, extent, stride, sides, strict=True)
-    ]
+    size = [_input_size(rng, *each, padding_mode) for each in zip(out, extent, stride, sides, strict=True)]
 
     dtype = _pick(rng, "float32", "float32", "float64")
     integer_images = SMALL_INTEGERS if dtype == "float32" else SMALL_INTEGERS + LARGE_INTEGERS
@@ -103,9 +101,7 @@ def _stride(rng: np.random.Generator, k: int) -> int:
     return _pick(rng, 1, 1, 1, 2, 2, 3, 4, k + 1)  # k + 1: columns that no window covers
 
 
-def _padding(
-    rng: np.random.Generator, form: str, extent: list[int]
-) -> tuple[Any, list[tuple[int, int]]]:
+def _padding(rng: np.random.Generator, form: str, extent: list[int]) -> tuple[Any, list[tuple[int, int]]]:
     """Draw the argument, in one of the forms it may take, and (before, after) of each axis."""
 
     def side(reach: int) -> int:

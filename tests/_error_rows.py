@@ -335,9 +335,7 @@ def assign(layer: Any, **attributes: Any) -> Any:
 def agrees(a: np.ndarray, b: np.ndarray, **settings: Any) -> bool:
     """Whether the result is that of the reference, on small integers."""
     arguments = {"stride": 1, "padding": 0, "dilation": 1, "groups": 1, "padding_mode": "zeros"}
-    problem = conv_problem(
-        2, a.shape, b.shape, None, a.dtype, b.dtype, None, *(arguments | settings).values()
-    )
+    problem = conv_problem(2, a.shape, b.shape, None, a.dtype, b.dtype, None, *(arguments | settings).values())
     return np.array_equal(conv2d(a, b, **settings), _reference.conv(problem, a, b))
 
 
@@ -353,9 +351,7 @@ def nothing_or_error(n: int, c: int, h: int, w: int, k: int, r: int, s: int) -> 
     return False
 
 
-def sums(
-    channels: int, batch: int, extents: tuple[int, int], kernel: tuple[int, int], **settings: Any
-) -> bool:
+def sums(channels: int, batch: int, extents: tuple[int, int], kernel: tuple[int, int], **settings: Any) -> bool:
     """Whether equal channels give as much as one of them under the sum of the weights.
 
     The channels and images share one map by strides of 0, so the operands are large for the kernel

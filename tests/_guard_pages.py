@@ -22,12 +22,12 @@ from itertools import chain, islice
 from unittest import mock
 
 import numpy as np
+
+import pyconv
 from _cases import corners, random_case
 from _compare import difference
 from _layouts import POISON
 from _problems import Call, Case
-
-import pyconv
 from pyconv import _execute, _plan
 
 _PAGE = mmap.PAGESIZE

@@ -74,9 +74,7 @@ def gaps(array: np.ndarray, memory: np.ndarray) -> np.ndarray:
     outside = np.ones(memory.shape, bool)
     if array.size:
         start = array.__array_interface__["data"][0] - memory.__array_interface__["data"][0]
-        bytes_of_elements = np.ndarray(
-            (*array.shape, array.itemsize), bool, outside, start, (*array.strides, 1)
-        )
+        bytes_of_elements = np.ndarray((*array.shape, array.itemsize), bool, outside, start, (*array.strides, 1))
         bytes_of_elements[...] = False
     return memory[outside]
 

@@ -15,10 +15,10 @@ from typing import Any
 from unittest import mock
 
 import numpy as np
-from _layouts import Allocator, gaps, place, poisoned
-from _values import Family, integers
 
 import pyconv
+from _layouts import Allocator, gaps, place, poisoned
+from _values import Family, integers
 from pyconv import _execute, _reference
 from pyconv._dispatch import forced
 from pyconv._plan import Caches
@@ -96,9 +96,7 @@ class Case:
 class Call:
     """A case with its operands in memory, to be run and to be judged."""
 
-    def __init__(
-        self, case: Case, family: Family = integers, allocate: Allocator = poisoned
-    ) -> None:
+    def __init__(self, case: Case, family: Family = integers, allocate: Allocator = poisoned) -> None:
         self.case = case
         self.problem = case.problem
         rng = np.random.default_rng(case.seed)

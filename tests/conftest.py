@@ -9,6 +9,11 @@ import os
 from collections.abc import Iterator
 from unittest import mock
 
+# Read once, when OpenMP is loaded: its own limit is the number of cores, and the tests use more
+# threads than a small machine has. Threads that outnumber the cores must not spin.
+os.environ.setdefault("OMP_NUM_THREADS", "8")
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 import numpy as np
 import pytest
 
@@ -47,7 +52,5 @@ def floating_point_state() -> Iterator[None]:
 
 def _arithmetic() -> bytes:
     """Compute quotients of both signs and of subnormal numbers, which tell every mode apart."""
-    numerators = np.array(
-        [1.0, -1.0, np.finfo(float).smallest_normal, -np.finfo(float).smallest_subnormal]
-    )
+    numerators = np.array([1.0, -1.0, np.finfo(float).smallest_normal, -np.finfo(float).smallest_subnormal])
     return (numerators / np.array([3.0, 3.0, 2.0, 1.0])).tobytes()

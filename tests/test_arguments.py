@@ -259,9 +259,7 @@ def test_a_lazy_array_is_not_computed() -> None:
         pyconv.conv2d(IMAGE, Lazy(IMAGE, {"a": 1}))
 
 
-@pytest.mark.parametrize(
-    "value", [[[1.0], [1.0, 2.0]], WithArray("none")], ids=["ragged", "broken"]
-)
+@pytest.mark.parametrize("value", [[[1.0], [1.0, 2.0]], WithArray("none")], ids=["ragged", "broken"])
 def test_a_failed_conversion_says_why(value: Any) -> None:
     with pytest.raises(ConvTypeError, match=r"input cannot be converted to an array: .") as raised:
         pyconv.conv2d(value, IMAGE)
@@ -333,9 +331,7 @@ def test_which_dtypes_go_together(image: str, weight: str) -> None:
         ),
     ],
 )  # fmt: skip
-def test_the_message_names_the_conversion(
-    image: str, weight: str, bias: str | None, message: str
-) -> None:
+def test_the_message_names_the_conversion(image: str, weight: str, bias: str | None, message: str) -> None:
     x, w = np.ones((1, 1, 3, 3), image), np.ones((1, 1, 3, 3), weight)
     b = None if bias is None else np.ones(1, bias)
     with pytest.raises(ConvTypeError) as raised:

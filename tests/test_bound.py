@@ -11,11 +11,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
+import pyconv
 from _cases import random_case
 from _problems import Call, seeds
 from _values import ADVERSARIAL, gaussian
-
-import pyconv
 
 pytestmark = pytest.mark.usefixtures("parallel_at_any_size")
 

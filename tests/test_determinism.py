@@ -12,14 +12,14 @@ from itertools import islice
 
 import numpy as np
 import pytest
+
+import pyconv
 from _cases import random_case
 from _compare import difference
 from _fma import chain, fma32
 from _layouts import READABLE, WRITABLE, place
 from _problems import Call, Case, seeds
 from _values import Family, gaussian, special
-
-import pyconv
 
 pytestmark = pytest.mark.usefixtures("parallel_at_any_size")
 
@@ -132,9 +132,7 @@ def zero_padded(dtype: str, count: int, budget: int) -> list[Case]:
     return list(islice(fitting, len(seeds(count))))
 
 
-@pytest.mark.parametrize(
-    ("dtype", "count", "budget"), [("float32", 300, 100_000), ("float64", 30, 3_000)]
-)
+@pytest.mark.parametrize(("dtype", "count", "budget"), [("float32", 300, 100_000), ("float64", 30, 3_000)])
 def test_the_order_of_the_sum(dtype: str, count: int, budget: int) -> None:
     """The bits are those of the documented chain, computed step by step in NumPy."""
     for case in zero_padded(dtype, count, budget):

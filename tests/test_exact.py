@@ -11,12 +11,12 @@ from itertools import islice
 
 import numpy as np
 import pytest
+
+import pyconv
 from _cases import corners, random_case
 from _compare import difference
 from _problems import Call, Case, seeds
 from _values import Triple
-
-import pyconv
 from pyconv._problem import ConvProblem
 
 pytestmark = pytest.mark.usefixtures("parallel_at_any_size")

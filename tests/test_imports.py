@@ -29,7 +29,7 @@ LINES = (
     {"_plan", "_reference"},
     {"_problem", "_line"},
     {"_arguments"},
-    {"_errors"},
+    {"_errors", "_version"},
 )
 RANK = {module: rank for rank, line in enumerate(LINES) for module in line}
 PURE = {"_plan", "_reference", "_line", "_problem", "_arguments", "_errors"}
@@ -86,9 +86,7 @@ import pyconv
 after = {name for name, module in sys.modules.items() if hasattr(module, "__file__")}
 print(json.dumps(sorted(after - before)))
 """
-    process = subprocess.run(
-        [sys.executable, "-c", program], cwd=PACKAGE.parent, capture_output=True, text=True
-    )
+    process = subprocess.run([sys.executable, "-c", program], cwd=PACKAGE.parent, capture_output=True, text=True)
     assert process.returncode == 0, process.stderr
     loaded = json.loads(process.stdout)
     owners = {name.split(".")[0] for name in loaded} - sys.stdlib_module_names

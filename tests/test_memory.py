@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from _cases import corners
 from _problems import Case, seeds
 
@@ -88,9 +89,7 @@ SCRATCH = {
     "integer image": Case((1, 3, 2048, 2048), (1, 3, 3, 3), src_dtype="uint8", padding=1),
     "channels last": Case((1, 64, 224, 224), (8, 64, 3, 3), x_layout="channels_last"),
     "strides": Case((1, 16, 224, 224), (8, 16, 3, 3), x_layout="sliced", out_layout="negative"),
-    "padded by a mode": Case(
-        (1, 32, 224, 224), (8, 32, 3, 3), padding=100, padding_mode="reflect", threads=2
-    ),
+    "padded by a mode": Case((1, 32, 224, 224), (8, 32, 3, 3), padding=100, padding_mode="reflect", threads=2),
 }
 
 

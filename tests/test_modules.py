@@ -5,9 +5,10 @@ from __future__ import annotations
 import copy
 import inspect
 import pickle
+import sys
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -332,8 +333,7 @@ SIZES = (
         (
             {"weight": np.ones((3, 2, 3, 2)), "foo": 1, "bar": 2},
             True,
-            'Missing key(s) in state_dict: "bias". \n\t'
-            f'Unexpected key(s) in state_dict: "foo", "bar". \n\t{SIZES}',
+            f'Missing key(s) in state_dict: "bias". \n\tUnexpected key(s) in state_dict: "foo", "bar". \n\t{SIZES}',
         ),
         ({"weight": np.ones((3, 2, 3, 2)), "bias": np.ones(3)}, False, SIZES),
         (
@@ -347,14 +347,11 @@ SIZES = (
         (
             {"weight": np.ones((3, 2, 3, 3), complex), "bias": np.ones(3)},
             True,
-            "convolution not implemented for 'complex128' (weight), it must be convertible to "
-            "float32",
+            "convolution not implemented for 'complex128' (weight), it must be convertible to float32",
         ),
     ],
 )
-def test_a_faulty_state_dict_changes_nothing(
-    state: dict[str, Any], strict: bool, message: str
-) -> None:
+def test_a_faulty_state_dict_changes_nothing(state: dict[str, Any], strict: bool, message: str) -> None:
     layer = Conv2d(2, 3, 3, rng=0)
     weight, bias = layer.weight, layer.bias
     with pytest.raises(ConvError) as raised:
@@ -451,15 +448,44 @@ def test_a_mode_is_a_bool(mode: Any) -> None:
         Conv2d(2, 3, 3).train(mode)
 
 
+def test_a_call_reads_the_parameters_once() -> None:
+    """Weight, bias and what was packed from them, so that they belong together."""
+
+    class Watched(Conv2d):
+        reads = 0
+
+        @property
+        def _state(self) -> Any:
+            self.reads += 1
+            return self.held
+
+        @_state.setter
+        def _state(self, state: Any) -> None:
+            self.held = state
+
+    layer = Watched(2, 3, 3).eval()
+    x = image_for(layer)
+    layer.reads = 0
+    layer(x)
+    assert layer.reads == 1
+
+
+@pytest.fixture
+def hasty_threads() -> Iterator[None]:
+    """Python changes threads between almost any two instructions."""
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(interval)
+
+
+@pytest.mark.usefixtures("hasty_threads")
 @pytest.mark.parametrize("mode", ["train", "eval"])
 def test_replacing_the_weights_during_calls(mode: str) -> None:
     """A call sees the old parameters or the new ones, whatever another thread does meanwhile."""
-    layer = getattr(Conv2d(8, 16, 3, rng=0), mode)()
+    layer = getattr(Conv2d(2, 16, 3, rng=0), mode)()
     x = image_for(layer)
-    states = [
-        {"weight": np.full(layer.weight.shape, value), "bias": np.full(16, value)}
-        for value in (1.0, 2.0)
-    ]
+    states = [{"weight": np.full(layer.weight.shape, value), "bias": np.full(16, value)} for value in (1.0, 2.0)]
     layer.load_state_dict(states[0])
     one = layer(x)
     possible = {one.tobytes(), (2 * one).tobytes()}
@@ -473,7 +499,7 @@ def test_replacing_the_weights_during_calls(mode: str) -> None:
     callers = [threading.Thread(target=call) for _ in range(2)]
     for caller in callers:
         caller.start()
-    for turn in range(300):
+    for turn in range(1000):
         layer.load_state_dict(states[turn % 2])
     done.set()
     for caller in callers:

@@ -44,9 +44,7 @@ def stored() -> Iterator[OnnxCase]:
             parameters = {held.name: numpy_helper.to_array(held) for held in graph.initializer}
             free = [value.name for value in graph.input if value.name not in parameters]
             for folder in sorted(Path(test.model_dir).glob("test_data_set_*")):
-                tensors = parameters | {
-                    name: tensor(folder / f"input_{i}.pb") for i, name in enumerate(free)
-                }
+                tensors = parameters | {name: tensor(folder / f"input_{i}.pb") for i, name in enumerate(free)}
                 yield of_node(test.name, graph.node[0], tensors, tensor(folder / "output_0.pb"))
 
 

@@ -13,12 +13,12 @@ from itertools import islice
 
 import numpy as np
 import pytest
+
+import pyconv
 from _cases import random_case
 from _compare import difference
 from _problems import Call, Case, seeds
 from _values import gaussian
-
-import pyconv
 
 pytestmark = pytest.mark.usefixtures("parallel_at_any_size")
 

@@ -91,7 +91,10 @@ def test_plans_that_share_packed_weights_agree_on_their_packing() -> None:
     assert plan(LAYER).packing != plan(replace(LAYER, dtype="float64", src_dtype="float64")).packing
 
 
-@pytest.mark.parametrize(("n", "most", "tails"), [(18, 14, [(9, 2)]), (7, 8, [(7, 1)]), (23, 8, [(8, 2), (7, 1)]), (1, 4, [(1, 1)])])
+@pytest.mark.parametrize(
+    ("n", "most", "tails"),
+    [(18, 14, [(9, 2)]), (7, 8, [(7, 1)]), (23, 8, [(8, 2), (7, 1)]), (1, 4, [(1, 1)])],
+)
 def test_tails_are_even(n: int, most: int, tails: list[tuple[int, int]]) -> None:
     assert list(even_tails(n, most)) == tails
     assert sum(size * count for size, count in tails) == n

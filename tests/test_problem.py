@@ -53,9 +53,7 @@ def test_letters() -> None:
 
 
 def test_one_dimension_is_an_image_of_height_1() -> None:
-    signal = problem(
-        (2, 4, 9), (3, 4, 3), ndim=1, stride=2, padding=((1, 2),), dilation=2, dtypes=(F8, F8, F8)
-    )
+    signal = problem((2, 4, 9), (3, 4, 3), ndim=1, stride=2, padding=((1, 2),), dilation=2, dtypes=(F8, F8, F8))
     image = problem(
         (2, 4, 1, 9), (3, 4, 1, 3), stride=(1, 2), padding=((0, 0), (1, 2)), dilation=(1, 2),
         dtypes=(F8, F8, F8),

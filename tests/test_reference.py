@@ -7,10 +7,10 @@ from itertools import islice, product
 
 import numpy as np
 import pytest
+
 from _cases import random_case
 from _problems import Call, Case, seeds
 from _values import gaussian
-
 from pyconv import _reference
 from pyconv._problem import ConvProblem
 
@@ -61,14 +61,11 @@ def test_against_torch() -> None:
         call = Call(replace(random_case(seed, 50_000), dtype="float64", src_dtype=""), gaussian)
         p = call.problem
         x, weight, bias = (
-            None if values is None else torch.from_numpy(values.astype(np.float64))
-            for values in call.operands[1:]
+            None if values is None else torch.from_numpy(values.astype(np.float64)) for values in call.operands[1:]
         )
         mode = "constant" if p.padding_mode == "zeros" else p.padding_mode
         padded = functional.pad(x, (p.pl, p.pr, p.pt, p.pb), mode)
-        result = functional.conv2d(
-            padded, weight, bias, stride=(p.sh, p.sw), dilation=(p.dh, p.dw), groups=p.g
-        )
+        result = functional.conv2d(padded, weight, bias, stride=(p.sh, p.sw), dilation=(p.dh, p.dw), groups=p.g)
         deviation = np.abs(result.numpy().reshape(call.case.out_shape) - call.reference())
         assert np.all(deviation <= call.error_bound()), call.case
 

@@ -280,11 +280,7 @@ def test_where_same_puts_the_odd_pixel(padding_mode: str) -> None:
 
 def stored(shape: tuple[int, ...], dtype: str, channels_last: bool) -> np.ndarray:
     n, c, h, w = shape
-    return (
-        np.ones((n, h, w, c), dtype).transpose(0, 3, 1, 2)
-        if channels_last
-        else np.ones(shape, dtype)
-    )
+    return np.ones((n, h, w, c), dtype).transpose(0, 3, 1, 2) if channels_last else np.ones(shape, dtype)
 
 
 def compare_layouts(x: np.ndarray, weight: np.ndarray) -> None:
@@ -311,9 +307,7 @@ def compare_layouts(x: np.ndarray, weight: np.ndarray) -> None:
         ((2, 1, 5, 5), (4, 1, 1, 1)),
     ],
 )
-def test_the_layout_of_the_result(
-    x_shape: tuple[int, ...], weight_shape: tuple[int, ...], dtype: str
-) -> None:
+def test_the_layout_of_the_result(x_shape: tuple[int, ...], weight_shape: tuple[int, ...], dtype: str) -> None:
     for x_last, weight_last in product((False, True), repeat=2):
         x, weight = stored(x_shape, dtype, x_last), stored(weight_shape, dtype, weight_last)
         compare_layouts(x, weight)

@@ -12,12 +12,12 @@ from itertools import product
 
 import numpy as np
 import pytest
+
+import pyconv
 from _cases import random_case
 from _compare import difference
 from _problems import Call, Case, seeds
 from _values import Triple, gaussian
-
-import pyconv
 from pyconv._problem import ConvProblem
 
 torch = pytest.importorskip("torch")
@@ -37,9 +37,7 @@ def by_torch(call: Call, dtype: str = "float64") -> np.ndarray:
     It pads on four sides, and in another mode than zeros, by a function of its own.
     """
     case, p = call.case, call.problem
-    x, weight, bias = (
-        torch.from_numpy(values.astype(dtype)) for values in (call.x, call.weight, call.bias)
-    )
+    x, weight, bias = (torch.from_numpy(values.astype(dtype)) for values in (call.x, call.weight, call.bias))
     padding = case.padding
     four_sided = isinstance(padding, tuple) and isinstance(padding[0], tuple)
     if four_sided or case.padding_mode != "zeros":
@@ -59,9 +57,7 @@ def agree(call: Call) -> None:
         assert np.all(deviation <= bound), f"{isa}: {call.case!r}"
 
 
-def case(
-    x: tuple[int, ...], weight: tuple[int, ...], *, bias: bool = True, **arguments: object
-) -> Case:
+def case(x: tuple[int, ...], weight: tuple[int, ...], *, bias: bool = True, **arguments: object) -> Case:
     """Make a case as torch's tables are written."""
     return Case(x, weight, bias, **arguments)
 
@@ -109,11 +105,7 @@ MODULES = [
     case((1, 4, 1), (4, 4, 5), padding=2),
     case((0, 4, 10), (5, 4, 3)),
     *(case((2, 4, 6, 6), (4 * n, 1, 3, 3), groups=4) for n in (1, 2)),
-    *(
-        case((2, 4, 6, 6), (4, 1, 3, 3), groups=4, stride=s, padding=p)
-        for s in (1, 2)
-        for p in (0, 1)
-    ),
+    *(case((2, 4, 6, 6), (4, 1, 3, 3), groups=4, stride=s, padding=p) for s in (1, 2) for p in (0, 1)),
     case((2, 4, 5, 5), (4, 1, 2, 2), groups=4, dilation=2),
     *(case((2, 2, 4), (3, 2, 3), stride=2, padding=2, padding_mode=m) for m in MODES),
     *(case((2, 2, 4, 4), (3, 2, 3, 3), stride=2, padding=(1, 2), padding_mode=m) for m in MODES),
@@ -203,9 +195,7 @@ def strided_operands() -> Iterator[tuple[str, np.ndarray, np.ndarray, np.ndarray
 
 
 @pytest.mark.parametrize("operands", list(strided_operands()), ids=lambda operands: operands[0])
-def test_strided_operands(
-    isa: str, operands: tuple[str, np.ndarray, np.ndarray, np.ndarray]
-) -> None:
+def test_strided_operands(isa: str, operands: tuple[str, np.ndarray, np.ndarray, np.ndarray]) -> None:
     call = Call(case((2, 4, 8, 9), (6, 4, 3, 3)))
     strided = call.compute(*operands[1:], isa=isa)
     copies = (np.ascontiguousarray(values) for values in operands[1:])

@@ -19,7 +19,9 @@ WIDTHS = (1, 3, 4)
 DTYPES = ("float32", "float64")
 
 
-def problem(dtype: str, *, g: int, icg: int, ocg: int, oh: int, ow: int, kh: int, kw: int, sh: int, sw: int) -> ConvProblem:
+def problem(
+    dtype: str, *, g: int, icg: int, ocg: int, oh: int, ow: int, kh: int, kw: int, sh: int, sw: int
+) -> ConvProblem:
     """Two images with a border of zeros on the left and above."""
     return ConvProblem(
         mb=2, g=g, ic=g * icg, ih=(oh - 1) * sh + kh - 1, iw=(ow - 1) * sw + kw - 1,
@@ -55,7 +57,18 @@ def test_dense_tile(isa: str, role: str, dtype: str) -> None:
             for more in (0, 1):
                 ocg, ow = (vectors, scalars) if role == "oc" else (scalars, vectors)
                 kw = WIDTHS[(nv + m + more) % len(WIDTHS)]
-                p = problem(dtype, g=1, icg=2, ocg=ocg + more, oh=2, ow=ow + more, kh=2, kw=kw, sh=1, sw=1 + more)
+                p = problem(
+                    dtype,
+                    g=1,
+                    icg=2,
+                    ocg=ocg + more,
+                    oh=2,
+                    ow=ow + more,
+                    kh=2,
+                    kw=kw,
+                    sh=1,
+                    sw=1 + more,
+                )
                 check(make_plan(p, kernels.tiles, CACHES, 1, False, (role, nv, m)), rng)
 
 

@@ -1,0 +1,78 @@
+# A plan as C sees it: numbers and offset tables, no decisions; what a call adds to it; and one task of a call.
+#
+# Tasks are numbered through, image by image, group by group, row block by row block, column block by column block, with
+# the blocks of output channels last: neighbours in number share a strip, then an image.
+
+from pyconv._split cimport Split, size_of, start_of
+from pyconv._strip cimport Axis
+from pyconv._tile cimport MAX_NV, OC_VECTOR
+
+cdef enum:
+    FLOAT32
+    FLOAT64
+    BOOL
+    UINT8
+    INT8
+    UINT16
+    INT16
+    UINT32
+    INT32
+    UINT64
+    INT64
+
+
+cdef struct Lowered:
+    int role, dtype, pixel, NV
+    Py_ssize_t pixel_bytes, lanes
+    Py_ssize_t M[MAX_NV + 1]  # the largest M of a tile with NV vectors
+    Py_ssize_t mb, g, icg, ocg, oh, ow, kh, kw
+    Py_ssize_t oh_blk, ow_blk, ic_blk
+    Py_ssize_t n_oh_blk, n_ow_blk, n_ic_blk, n_oc_task
+    Py_ssize_t n_tasks, flops_per_task, tiles_per_task
+    Split oc_split    # output channels of a group (oc: in vectors) into blocks of packed weights
+    Split task_split  # these blocks into tasks
+    Axis rows, cols
+    Py_ssize_t row_reach, col_reach  # from the first tap's pixel to the last one's
+    Py_ssize_t row_pitch, ic_pitch  # of the strip, in elements
+    Py_ssize_t *kh_offset           # of the strip, in elements
+    Py_ssize_t *kw_offset
+    Py_ssize_t strip_bytes, thread_bytes
+    Py_ssize_t bias_pitch, group_pitch  # of the packed weights, in elements
+    int padding_mode
+    bint in_place
+
+
+cdef struct Call:
+    # What differs from call to call: addresses and strides, in bytes.
+    const char *x
+    const char *packed
+    char *out
+    char *scratch
+    Py_ssize_t x_stride[4]
+    Py_ssize_t out_stride[4]
+    bint in_place  # the image itself serves as the strip
+
+
+cdef struct Task:
+    Py_ssize_t n, g, oh_start, n_oh, ow_start, n_ow, block_begin, block_end
+    Py_ssize_t overhang  # slots that a vector reads past the last column: none where tiles move back instead
+
+
+cdef inline Task decode(const Lowered *p, Py_ssize_t index) noexcept nogil:
+    cdef:
+        Task t
+        Py_ssize_t i
+    i = index % p.n_oc_task
+    t.block_begin = start_of(&p.task_split, i)
+    t.block_end = t.block_begin + size_of(&p.task_split, i)
+    index = index // p.n_oc_task
+    t.ow_start = index % p.n_ow_blk * p.ow_blk
+    t.n_ow = min(p.ow_blk, p.ow - t.ow_start)
+    t.overhang = 0 if p.role == OC_VECTOR or t.n_ow >= p.NV * p.lanes else (p.lanes - t.n_ow % p.lanes) % p.lanes
+    index = index // p.n_ow_blk
+    t.oh_start = index % p.n_oh_blk * p.oh_blk
+    t.n_oh = min(p.oh_blk, p.oh - t.oh_start)
+    index = index // p.n_oh_blk
+    t.g = index % p.g
+    t.n = index // p.g
+    return t
