@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 import pyconv
-from measure import Samples, bandwidth_gbytes, geometric_mean, one_round, peak_gflops, seconds
+from measure import Samples, bandwidth_gbytes, geometric_mean, keep_freed_memory, one_round, peak_gflops, seconds
 from networks import NETWORKS, Layer
 from pyconv._dispatch import forced, kernels
 from pyconv._execute import CACHES
@@ -102,6 +102,7 @@ def parse() -> argparse.Namespace:
 
 def main() -> None:
     options = parse()
+    keep_freed_memory()
     pyconv.set_num_threads(1)
     with forced(options.isa) if options.isa != pyconv.isa() else contextlib.nullcontext():
         run(options)
@@ -152,7 +153,8 @@ def report(rows: list[tuple[str, Layer, Plan, dict[str, Call], Samples]]) -> Non
         percents.append(samples.percent_of_peak("pyconv", layer.flops))
         best = layer.flops / min(samples.times["pyconv"]) / 1e9
         row = (
-            f"| {network} | {layer.name} | {layer} | {plan.role} {plan.M[plan.NV - 1]}x{plan.NV} | {median * 1e3:.2f} | "
+            f"| {network} | {layer.name} | {layer} | {plan.role} {plan.M[plan.NV - 1]}x{plan.NV} "
+            f"| {median * 1e3:.2f} | "
             f"{layer.flops / median / 1e9:.0f} | {best:.0f} | {percents[-1]:.0f} |"
         )
         if "torch" in calls:

@@ -7,6 +7,7 @@ percentage is taken from the best decile of rounds, of the peak as of the conten
 
 from __future__ import annotations
 
+import ctypes
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -17,8 +18,23 @@ from pyconv._dispatch import kernels
 
 # A sample of the peak: some 3 ms at 100 GFLOP/s.
 _PEAK_STEPS = 400_000
+# glibc's numbers of the two options (malloc.h).
+_M_TRIM_THRESHOLD = -1
+_M_MMAP_THRESHOLD = -3
 # Twice the usual third level cache, so that a copy streams through memory.
 _COPY_BYTES = 256 << 20
+
+
+def keep_freed_memory() -> None:
+    """Keep freed memory in the process, where the C library allows it.
+
+    Otherwise every large result may come from fresh pages, which cost more than some layers: for whichever contender
+    the heap happens to be so, not by any merit of the other.
+    """
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "mallopt"):
+        libc.mallopt(_M_TRIM_THRESHOLD, 1 << 30)
+        libc.mallopt(_M_MMAP_THRESHOLD, 1 << 30)
 
 
 def seconds(call: Callable[[], object]) -> float:

@@ -1,8 +1,8 @@
 """One axis of a strip: which coordinates of the image it holds, and where each tap finds them.
 
-An output position ``o`` reads coordinate ``o * step + k * dilation`` of the padded image for its tap ``k``. A tile wants
-the same tap of neighbouring positions to lie side by side, whatever the stride. Taps whose ``k * dilation`` leave the
-same remainder modulo the stride see the same sequence of coordinates, only shifted: they can share one *segment*,
+An output position ``o`` reads coordinate ``o * step + k * dilation`` of the padded image for its tap ``k``. A tile
+wants the same tap of neighbouring positions to lie side by side, whatever the stride. Taps whose ``k * dilation`` leave
+the same remainder modulo the stride see the same sequence of coordinates, only shifted: they can share one *segment*,
 which holds every ``step``-th coordinate::
 
     step 2, 3 taps, 4 positions          coordinate  0 1 2 3 4 5 6 7 8

@@ -13,7 +13,7 @@ should leave the larger part of L2 to the packed weights, which stream past it o
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -236,13 +236,11 @@ def _cycles(p: ConvProblem, role: str, nv: int, most: tuple[int, ...], lanes: in
     if role == "ow":
         vectors, scalars = scalars, vectors
     transposed = (role == "oc") != channels_last
-    cycles = sum(
+    return sum(
         blocks * tiles * (taps * tile_cycles(m, v) + store_cycles(m, v, transposed))
         for v, blocks in even_tails(ceil_div(vectors, lanes), nv)
         for m, tiles in even_tails(scalars, most[v - 1] if role == "oc" else most[nv - 1])
     )
-    # Vectors of pixels start anywhere in a cache line, those of packed weights on its boundary.
-    return cycles * (1.08 if role == "ow" and p.kw > 1 else 1.0)
 
 
 def _choose_tile(p: ConvProblem, table: TileTable, lanes: int, channels_last: bool) -> tuple[str, int]:
@@ -258,13 +256,24 @@ def _choose_tile(p: ConvProblem, table: TileTable, lanes: int, channels_last: bo
     )
 
 
+def largest(most: int, fits: Callable[[int], bool]) -> int:
+    """Return the largest number from 1 to `most` that fits, where all below one that fits do; 1 if none does."""
+    low, high = 1, most
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if fits(middle) else (low, middle - 1)
+    return low
+
+
 def _blocks(p: ConvProblem, caches: Caches, overhang: int, unit: int) -> tuple[int, int, int, Line, Line]:
     """``(oh_blk, ow_blk, ic_blk, rows, cols)``: a strip within its share of L2, as tall as possible, full rows first.
+
+    Rows that must be cut are cut into whole tiles, `unit` pixels wide.
 
     A quarter of L2 leaves room for the weights that stream past the strip. Without neighbours (1x1) nothing is gained
     by a large strip, and a smaller one is still in the cache when its last block of output channels reads it.
     """
-    share = 16 if p.kh == p.kw == 1 else 4
+    share = 8 if p.kh == p.kw == 1 else 4
     budget = caches.l2 // share // item_size(p)
     icg = p.ic // p.g
 
@@ -275,16 +284,14 @@ def _blocks(p: ConvProblem, caches: Caches, overhang: int, unit: int) -> tuple[i
         return lay_out(p.kw, p.sw, p.dw, ow_blk, overhang)
 
     row = rows(1).length
-    ow_blk = p.ow
-    while ow_blk > unit and row * icg * cols(ow_blk).length > budget:
-        ow_blk = round_up(ceil_div(ow_blk, 2), unit)
-    ow_blk = min(p.ow, round_up(ceil_div(p.ow, ceil_div(p.ow, ow_blk)), unit))
+    units = ceil_div(p.ow, unit)
+    units = largest(units, lambda n: row * icg * cols(n * unit).length <= budget)
+    ow_blk = min(p.ow, ceil_div(ceil_div(p.ow, unit), ceil_div(p.ow, units * unit)) * unit)
     line = cols(ow_blk)
     ic_blk = max(1, min(icg, budget // (row * line.length)))
     oh_blk = 1
     if ic_blk == icg:
-        while oh_blk < p.oh and rows(oh_blk + 1).length * icg * line.length <= budget:
-            oh_blk += 1
+        oh_blk = largest(p.oh, lambda n: rows(n).length * icg * line.length <= budget)
         oh_blk = ceil_div(p.oh, ceil_div(p.oh, oh_blk))
     return oh_blk, ow_blk, ic_blk, rows(oh_blk), line
 
@@ -324,15 +331,16 @@ def make_plan(
     ocg = p.oc // p.g
     if tile is None:
         role, nv = _choose_tile(p, table, lanes, channels_last)
-        largest = table.most(role)
+        largest_m = table.most(role)
     else:
         role, nv, m = tile
-        largest = tuple(min(m, most) for most in table.most(role))
+        largest_m = tuple(min(m, most) for most in table.most(role))
     units = ceil_div(ocg, lanes) if role == "oc" else ocg
-    n_oc_blk = ceil_div(units, {"oc": nv, "ow": largest[nv - 1], "dw": 1}[role])
+    n_oc_blk = ceil_div(units, {"oc": nv, "ow": largest_m[nv - 1], "dw": 1}[role])
 
     overhang = 0 if role == "oc" else lanes - 1
-    oh_blk, ow_blk, ic_blk, rows, cols = _blocks(p, caches, overhang, lanes)
+    unit = largest_m[nv - 1] if role == "oc" else nv * lanes
+    oh_blk, ow_blk, ic_blk, rows, cols = _blocks(p, caches, overhang, unit)
     threads = max(1, min(threads, useful_flops(p) // _FLOPS_PER_THREAD))
     if threads > 1:
         # Blocks of rows until every thread has two tasks, then blocks of output channels.
@@ -351,6 +359,6 @@ def make_plan(
         and (role == "oc" or last >= nv * lanes)
     )
     return Plan(
-        problem, table.isa, role, lanes, nv, largest, oh_blk, ow_blk, ic_blk, n_oc_blk, n_oc_task, rows, cols, in_place,
+        problem, table.isa, role, lanes, nv, largest_m, oh_blk, ow_blk, ic_blk, n_oc_blk, n_oc_task, rows, cols, in_place,
         min(threads, tasks * n_oc_task),
     )  # fmt: skip

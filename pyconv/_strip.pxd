@@ -14,7 +14,7 @@
 
 from libc.string cimport memcpy, memset
 
-from pyconv._vector cimport VECTOR_BYTES, copy_row, real, transpose8
+from pyconv._vector cimport VECTOR_BYTES, copy_row, copy_rows, real, transpose8
 
 ctypedef unsigned char uint8
 ctypedef signed char int8
@@ -170,6 +170,9 @@ cdef inline void gather_row(
         inside = <const pixel *> (<const char *> line + (run.first + run.low * cols.step) * image.iw_stride)
         filled = 0
         if pixel is real:
+            if stride == sizeof(pixel) and run.low == 0 and run.high == run.count and not overhang:
+                copy_rows(slots, ic_pitch, inside, image.ic_stride, n_ic, run.count)
+                continue
             if channels_last and run.high > run.low:
                 transpose_inside(slots + run.low, ic_pitch, inside, stride, n_ic, run.high - run.low)
                 filled = 1

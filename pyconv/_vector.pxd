@@ -161,3 +161,33 @@ cdef inline void copy_row(char *out, const real *values, Py_ssize_t n) noexcept 
         memcpy(out + (n - 8) * sizeof(real), values + n - 8, 8 * sizeof(real))
     elif n > 0:
         copy_few(out, values, n)
+
+
+cdef inline void copy_rows_vec(
+    vec *to, Py_ssize_t to_pitch, const vec *source, Py_ssize_t pitch, Py_ssize_t rows, Py_ssize_t bytes,
+) noexcept nogil:
+    cdef:
+        Py_ssize_t whole = bytes // VECTOR_BYTES
+        Py_ssize_t i, _row
+    for _row in range(rows):
+        for i in range(whole):
+            to[i] = source[i]
+        (<vec *> (<char *> to + bytes - VECTOR_BYTES))[0] = (
+            (<const vec *> (<const char *> source + bytes - VECTOR_BYTES))[0]
+        )
+        to = <vec *> (<char *> to + to_pitch)
+        source = <const vec *> (<const char *> source + pitch)
+
+
+cdef inline void copy_rows(
+    real *to, Py_ssize_t to_pitch, const real *source, Py_ssize_t pitch, Py_ssize_t rows, Py_ssize_t n,
+) noexcept nogil:
+    # Rows of n neighbours: `to_pitch` elements apart there, `pitch` bytes apart here.
+    cdef Py_ssize_t row
+    if n * <Py_ssize_t> sizeof(real) < VECTOR_BYTES:
+        for row in range(rows):
+            copy_row(<char *> (to + row * to_pitch), <const real *> (<const char *> source + row * pitch), n)
+    elif real is float:
+        copy_rows_vec(<f32v *> to, to_pitch * 4, <const f32v *> source, pitch, rows, n * 4)
+    else:
+        copy_rows_vec(<f64v *> to, to_pitch * 8, <const f64v *> source, pitch, rows, n * 8)
