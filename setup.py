@@ -38,7 +38,8 @@ if platform.machine().lower() in ("x86_64", "amd64"):
 else:
     LEVELS = {"baseline": []}
 
-OPTIMISE = ["-O1", "-g", "-fno-omit-frame-pointer"] if DEBUG else ["-O3", "-g0"]
+# -O1 would not contract a multiplication and an addition: other bits.
+OPTIMISE = ["-O2", "-g", "-fno-omit-frame-pointer"] if DEBUG else ["-O3", "-g0"]
 SANITIZE = ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"] if DEBUG else []
 # A tile is fast only if its loops over M and NV unroll completely and its accumulators stay in registers: inline it
 # into every instance, allow bodies of that size, and keep the optimiser from carrying loads over iterations.

@@ -320,17 +320,19 @@ cdef inline void multiply_ow(
     cdef:
         Py_ssize_t VL = VECTOR_BYTES // sizeof(real)
         Py_ssize_t taps = p.kh * p.kw
-        Py_ssize_t block, oc, m, row, i, col, start, width
+        Py_ssize_t n_blocks = t.block_end - t.block_begin
+        Py_ssize_t row, i, k, tile, block, oc, m, col, width
         int NV
         Split tiles = split_by((t.n_ow + VL - 1) // VL, p.NV)
         const real *weights
     for row in range(t.n_oh):
-        start = 0
-        for i in range(tiles.parts):
-            NV = <int> size_of(&tiles, i)
-            width = NV * VL
-            col = max(0, min(start, t.n_ow - width))
-            for block in range(t.block_begin, t.block_end):
+        for i in range(n_blocks if p.blocks_outside else tiles.parts):
+            for k in range(tiles.parts if p.blocks_outside else n_blocks):
+                tile = k if p.blocks_outside else i
+                block = t.block_begin + (i if p.blocks_outside else k)
+                NV = <int> size_of(&tiles, tile)
+                width = NV * VL
+                col = max(0, min(start_of(&tiles, tile) * VL, t.n_ow - width))
                 oc = start_of(&p.oc_split, block)
                 m = size_of(&p.oc_split, block)
                 weights = group + p.bias_pitch + (oc * p.icg + q.ic_start * m) * taps
@@ -339,7 +341,6 @@ cdef inline void multiply_ow(
                     group + oc * VL, c, output_of(p, call, t, oc, row, col), call.out_stride[1], call.out_stride[3],
                 )
                 c = c + q.tile_pitch
-            start = start + width
     # end: row
 
 
@@ -595,7 +596,7 @@ cdef class Convolution:
         self._set_strip(plan)
         p.n_tasks, p.tiles_per_task = plan.n_tasks, plan.tiles_per_task
         p.flops_per_task = max(1, plan.flops // max(1, plan.n_tasks))
-        p.in_place = plan.in_place
+        p.in_place, p.blocks_outside = plan.in_place, plan.blocks_outside
         self.n_tasks = p.n_tasks
         self.thread_bytes = p.thread_bytes
 

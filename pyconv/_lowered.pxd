@@ -40,6 +40,7 @@ cdef struct Lowered:
     Py_ssize_t bias_pitch, group_pitch  # of the packed weights, in elements
     int padding_mode
     bint in_place
+    bint blocks_outside  # OW_VECTOR: blocks of output channels around the tiles of a row, not inside them
 
 
 cdef struct Call:

@@ -73,6 +73,9 @@ class Caches:
 class Plan:
     """How a problem is computed. See the module's text; the fields are read by ``_kernels.Convolution``.
 
+    ``in_place``: the image serves as the strip where its strides allow. ``blocks_outside``: under ow-vector, the blocks of
+    output channels are the outer loop and the tiles of a row the inner one.
+
     ``M[NV - 1]`` is the largest number of scalars that go with NV vectors. ``n_oc_blk`` counts the blocks that the
     output channels of a group are packed in, ``n_oc_task`` the tasks that share these blocks out.
     """
@@ -91,6 +94,7 @@ class Plan:
     rows: Line
     cols: Line
     in_place: bool
+    blocks_outside: bool
     threads: int
 
     @property
@@ -212,11 +216,12 @@ def tile_cycles(m: int, nv: int) -> float:
 def store_cycles(m: int, nv: int, transposed: bool) -> float:
     """Cycles from the accumulators to the output, beside some 20 for the call.
 
-    A vector is stored in one cycle. Transposing 8 of them takes 24 shuffles, one a cycle, and the stores; a group of
-    fewer rows ends in twice as many, partial, stores.
+    A vector is stored in one cycle, but each row lies in a page of its own, which the few entries for stores of the
+    first translation buffer (16) seldom hold: 8 cycles. Transposing 8 vectors takes 24 shuffles, one a cycle, and the
+    stores; a group of fewer rows ends in twice as many, partial, stores.
     """
     if not transposed:
-        return 20 + m * nv
+        return 20 + m * (nv + 8)
     whole, rest = divmod(m, 8)
     return 20 + m * nv + nv * (40 * whole + (72 if rest else 0))
 
@@ -358,7 +363,10 @@ def make_plan(
         and p.ic // p.g * p.ih * p.iw * item_size(p) <= caches.l2
         and (role == "oc" or last >= nv * lanes)
     )
+    # Where the strip of a row stays in the first level cache, a block's few output rows are written from end to end;
+    # else a tile's pixels are loaded into that cache once for all blocks.
+    blocks_outside = p.kh * ic_blk * cols.length * item_size(p) <= caches.l1 // 2
     return Plan(
-        problem, table.isa, role, lanes, nv, largest_m, oh_blk, ow_blk, ic_blk, n_oc_blk, n_oc_task, rows, cols, in_place,
-        min(threads, tasks * n_oc_task),
+        problem, table.isa, role, lanes, nv, largest_m, oh_blk, ow_blk, ic_blk, n_oc_blk, n_oc_task, rows, cols,
+        in_place, blocks_outside, min(threads, tasks * n_oc_task),
     )  # fmt: skip
