@@ -73,8 +73,8 @@ class Caches:
 class Plan:
     """How a problem is computed. See the module's text; the fields are read by ``_kernels.Convolution``.
 
-    ``in_place``: the image serves as the strip where its strides allow. ``blocks_outside``: under ow-vector, the blocks of
-    output channels are the outer loop and the tiles of a row the inner one.
+    ``in_place``: the image serves as the strip where its strides allow. ``blocks_outside``: under ow-vector, the blocks
+    of output channels are the outer loop and the tiles of a row the inner one.
 
     ``M[NV - 1]`` is the largest number of scalars that go with NV vectors. ``n_oc_blk`` counts the blocks that the
     output channels of a group are packed in, ``n_oc_task`` the tasks that share these blocks out.
@@ -234,8 +234,10 @@ def even_tails(n: int, most: int) -> list[tuple[int, int]]:
     return [(size, count) for size, count in ((big, n_big), (big - 1, parts - n_big)) if count]
 
 
-def _cycles(p: ConvProblem, role: str, nv: int, most: tuple[int, ...], lanes: int, channels_last: bool) -> float:
-    """Cycles for one row of the output, of one image and group, in tiles of up to nv vectors."""
+def _cycles(p: ConvProblem, table: TileTable, tile: tuple[str, int], channels_last: bool) -> float:
+    """Cycles for one row of the output, of one image and group, in tiles of this role and up to this NV."""
+    role, nv = tile
+    most = table.most(role)
     taps = p.ic // p.g * p.kh * p.kw
     vectors, scalars = p.oc // p.g, p.ow
     if role == "ow":
@@ -243,21 +245,21 @@ def _cycles(p: ConvProblem, role: str, nv: int, most: tuple[int, ...], lanes: in
     transposed = (role == "oc") != channels_last
     return sum(
         blocks * tiles * (taps * tile_cycles(m, v) + store_cycles(m, v, transposed))
-        for v, blocks in even_tails(ceil_div(vectors, lanes), nv)
+        for v, blocks in even_tails(ceil_div(vectors, table.vector_bytes // item_size(p)), nv)
         for m, tiles in even_tails(scalars, most[v - 1] if role == "oc" else most[nv - 1])
     )
 
 
-def _choose_tile(p: ConvProblem, table: TileTable, lanes: int, channels_last: bool) -> tuple[str, int]:
+def _choose_tile(p: ConvProblem, table: TileTable, channels_last: bool) -> tuple[str, int]:
     """Choose the cheapest (role, NV)."""
     if p.ic == p.g and p.dh == 1 and p.oc <= 2 * p.g and (p.kh, p.sh) in table.depthwise_kernels:
         most = table.most("dw")
         fitting = [nv for nv in range(1, _MAX_NV + 1) if most[nv - 1] >= min(p.oh, 2)]
-        vectors = ceil_div(p.ow, lanes)
+        vectors = ceil_div(p.ow, table.vector_bytes // item_size(p))
         return "dw", min(fitting, key=lambda nv: (ceil_div(vectors, nv), nv))
     return min(
         ((role, nv) for role in ("oc", "ow") for nv, m in enumerate(table.most(role), start=1) if m),
-        key=lambda tile: _cycles(p, tile[0], tile[1], table.most(tile[0]), lanes, channels_last),
+        key=lambda tile: _cycles(p, table, tile, channels_last),
     )
 
 
@@ -335,7 +337,7 @@ def make_plan(
     lanes = table.vector_bytes // item_size(p)
     ocg = p.oc // p.g
     if tile is None:
-        role, nv = _choose_tile(p, table, lanes, channels_last)
+        role, nv = _choose_tile(p, table, channels_last)
         largest_m = table.most(role)
     else:
         role, nv, m = tile
