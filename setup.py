@@ -47,6 +47,8 @@ INLINE = ["-DCYTHON_INLINE=inline __attribute__((always_inline))"]
 UNROLL = {
     "gcc": [
         "-fno-predictive-commoning",
+        # Some tunings leave a single chain unfused because it is faster on their processor. It is other bits, too.
+        "--param=avoid-fma-max-bits=0",
         "-fno-inline-functions-called-once",
         # Rows are short: a loop over vectors must not become a call of memcpy.
         "-fno-tree-loop-distribute-patterns",

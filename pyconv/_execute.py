@@ -15,11 +15,12 @@ from numpy.typing import NDArray
 
 from pyconv._caches import detect
 from pyconv._dispatch import build_of, kernels
-from pyconv._plan import Plan, make_plan
+from pyconv._plan import Plan, item_size, make_plan
 from pyconv._problem import ConvProblem
 from pyconv._threads import threads_for
 
 _CACHE_LINE = 64
+_MOST = 2**63 - 1 - _CACHE_LINE  # bytes of an array
 CACHES = detect()
 
 Array = NDArray[Any]
@@ -28,14 +29,20 @@ Packs = dict[tuple[object, ...], Array]
 
 @lru_cache(maxsize=1024)
 def _lower(plan: Plan) -> Any:
-    """Return the compiled form of a plan."""
+    """Return the compiled form of a plan. What it multiplies in C is checked here, where numbers have no bounds."""
+    packed = plan.packed_size * item_size(plan.problem)
+    if max(packed, plan.scratch_bytes) > _MOST:
+        raise MemoryError(f"{packed} bytes of packed weights and {plan.scratch_bytes} of scratch for a convolution")
     return build_of(plan.isa).module.Convolution(plan)
 
 
 def aligned_empty(size: int, dtype: str) -> Array:
     """Make an uninitialised array that starts on a cache line."""
     item = np.dtype(dtype).itemsize
-    raw = np.empty(size * item + _CACHE_LINE, np.uint8)
+    try:
+        raw = np.empty(size * item + _CACHE_LINE, np.uint8)
+    except ValueError as error:  # NumPy's word for more than it can count
+        raise MemoryError(f"{size * item} bytes for a convolution") from error
     start = -raw.ctypes.data % _CACHE_LINE
     aligned: Array = raw[start : start + size * item].view(dtype)
     return aligned
@@ -108,7 +115,7 @@ def run(plan: Plan, x: Array, weight: Array, bias: Array | None, out: Array, pac
     convolution = _lower(plan)
     packed = None if packs is None else packs.get(plan.packing)
     if packed is None:
-        packed = aligned_empty(convolution.packed_size, plan.problem.dtype)
+        packed = aligned_empty(plan.packed_size, plan.problem.dtype)
         convolution.pack(weight, bias, packed)
         if packs is not None:
             packs[plan.packing] = packed

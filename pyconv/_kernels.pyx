@@ -532,6 +532,8 @@ def tile_multiply_adds(
         Py_ssize_t k
     if (role, NV, M) not in variants() or tile_role == DEPTHWISE or not (0 < n_kh <= 32 and 0 < n_kw <= 32):
         raise ValueError(f"no tile ({role!r}, {NV}, {M}) for a {n_kh}x{n_kw} kernel")
+    if not 0 < n_ic <= 1 << 20:
+        raise ValueError(f"n_ic must be from 1 to {1 << 20}, got {n_ic}")
     if posix_memalign(&memory, CACHE_LINE, strip_bytes + weight_bytes + TILE_BYTES) != 0:
         raise MemoryError
     memset(memory, 0, strip_bytes + weight_bytes + TILE_BYTES)
@@ -569,9 +571,6 @@ cdef class Convolution:
     cdef:
         Lowered p
         void *tables
-        readonly Py_ssize_t packed_size
-        readonly Py_ssize_t thread_bytes
-        readonly Py_ssize_t n_tasks
 
     def __cinit__(self, plan):
         cdef Lowered *p = &self.p
@@ -595,21 +594,15 @@ cdef class Convolution:
         self._set_channels(plan)
         self._set_strip(plan)
         p.n_tasks, p.tiles_per_task = plan.n_tasks, plan.tiles_per_task
-        p.flops_per_task = max(1, plan.flops // max(1, plan.n_tasks))
+        p.work_per_task = plan.work_per_task
         p.in_place, p.blocks_outside = plan.in_place, plan.blocks_outside
-        self.n_tasks = p.n_tasks
-        self.thread_bytes = p.thread_bytes
 
     cdef _set_channels(self, plan):
         cdef:
             Lowered *p = &self.p
-            Py_ssize_t lanes = plan.lanes if p.role == OC_VECTOR else 1
-            Py_ssize_t units = (p.ocg + lanes - 1) // lanes
-        p.oc_split = split(units, plan.n_oc_blk)
+        p.oc_split = split(plan.oc_units, plan.n_oc_blk)
         p.task_split = split(plan.n_oc_blk, p.n_oc_task)
-        p.bias_pitch = units * plan.lanes  # one for each lane, whichever way the vectors run
-        p.group_pitch = p.bias_pitch + units * lanes * p.icg * p.kh * p.kw
-        self.packed_size = p.g * p.group_pitch
+        p.bias_pitch, p.group_pitch = plan.bias_pitch, plan.group_pitch
 
     cdef _set_strip(self, plan):
         cdef:
@@ -645,7 +638,7 @@ cdef class Convolution:
         free(self.tables)
 
     def pack(self, weight, bias, packed):
-        """Fill ``packed`` (``packed_size`` elements) from ``weight`` (oc, ic // g, kh, kw) and ``bias`` (oc,)."""
+        """Fill ``packed`` (`packed_size` elements of the plan) from ``weight`` and ``bias``."""
         cdef:
             Py_buffer w, b, to
             Py_ssize_t g
@@ -714,7 +707,7 @@ cdef class Convolution:
             Py_ssize_t begin = 0
             Py_ssize_t end, t, i
             # Between slices a pending Ctrl-C is answered: 2 GFLOP are some 20 ms of a core at its best.
-            Py_ssize_t slice_tasks = max(n_threads, n_threads * 2_000_000_000 // p.flops_per_task)
+            Py_ssize_t slice_tasks = max(n_threads, n_threads * 2_000_000_000 // p.work_per_task)
             Py_ssize_t chunk
             void *scratch = NULL
         call.in_place = self._serves_as_strip(call)

@@ -114,18 +114,11 @@ class ConvNd:
     def forward(self, input: ArrayLike) -> NDArray[Any]:
         """Convolve `input` with this layer's weight and settings; see `pyconv.functional`."""
         weight, bias, packs = self._state
-        return _convolve(
-            self._ndim,
-            input,
-            weight,
-            bias,
-            self.stride,
-            self.padding,
-            self.dilation,
-            self.groups,
-            self.padding_mode,
-            packs=packs,
-        )
+        return _convolve(self._ndim, input, weight, bias, *self._settings(), packs=packs)
+
+    def _settings(self) -> tuple[Ints, Padding, Ints, int, str]:
+        """Return the settings of a call in the order of the functions' arguments."""
+        return self.stride, self.padding, self.dilation, self.groups, self.padding_mode
 
     def __call__(self, input: ArrayLike) -> NDArray[Any]:
         """Return ``forward(input)``."""
@@ -155,18 +148,8 @@ class ConvNd:
         x86-64-v4, oc-vector, tile 14 pixels x 2 vectors of 16 output channels, ...
         """
         weight, bias, _ = self._state
-        problem = _problem_of(
-            self._ndim,
-            tuple(input_shape),
-            weight.dtype if dtype is None else np.dtype(dtype),
-            weight,
-            bias,
-            self.stride,
-            self.padding,
-            self.dilation,
-            self.groups,
-            self.padding_mode,
-        )
+        element = weight.dtype if dtype is None else np.dtype(dtype)
+        problem = _problem_of(self._ndim, tuple(input_shape), element, weight, bias, *self._settings())
         return plan_of(problem)
 
     # --- parameters -------------------------------------------------------------------------------

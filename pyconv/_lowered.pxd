@@ -28,7 +28,7 @@ cdef struct Lowered:
     Py_ssize_t mb, g, icg, ocg, oh, ow, kh, kw
     Py_ssize_t oh_blk, ow_blk, ic_blk
     Py_ssize_t n_oh_blk, n_ow_blk, n_ic_blk, n_oc_task
-    Py_ssize_t n_tasks, flops_per_task, tiles_per_task
+    Py_ssize_t n_tasks, work_per_task, tiles_per_task
     Split oc_split    # output channels of a group (oc: in vectors) into blocks of packed weights
     Split task_split  # these blocks into tasks
     Axis rows, cols

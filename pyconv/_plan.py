@@ -120,6 +120,37 @@ class Plan:
         return useful_flops(self.problem)
 
     @property
+    def work_per_task(self) -> int:
+        """Operations of a task, and 50 for each element that is gathered or stored: the time it takes in memory."""
+        p = self.problem
+        tasks = max(1, self.n_tasks)
+        gathered = self.rows.length * self.ic_blk * self.n_ic_blk * self.cols.length
+        return self.flops // tasks + 50 * (gathered + p.mb * p.oc * p.oh * p.ow // tasks) + 1
+
+    @property
+    def oc_units(self) -> int:
+        """What the output channels of a group are counted in: vectors under oc-vector."""
+        ocg = self.problem.oc // self.problem.g
+        return ceil_div(ocg, self.lanes) if self.role == "oc" else ocg
+
+    @property
+    def bias_pitch(self) -> int:
+        """Elements of a group's packed bias: one for each lane, whichever way the vectors run."""
+        return self.oc_units * self.lanes
+
+    @property
+    def group_pitch(self) -> int:
+        """Elements of a group's packed bias and weights."""
+        p = self.problem
+        channels = self.bias_pitch if self.role == "oc" else self.oc_units
+        return self.bias_pitch + channels * (p.ic // p.g) * p.kh * p.kw
+
+    @property
+    def packed_size(self) -> int:
+        """Elements of the packed weights."""
+        return self.problem.g * self.group_pitch
+
+    @property
     def pixel_bytes(self) -> int:
         """Bytes of one element of the image."""
         return _ITEM_BYTES[self.problem.src_dtype]
@@ -355,7 +386,12 @@ def make_plan(
         oh_blk = min(oh_blk, max(1, ceil_div(p.oh, wanted)))
         rows = lay_out(p.kh, p.sh, p.dh, oh_blk)
     tasks = p.mb * p.g * ceil_div(p.oh, oh_blk) * ceil_div(p.ow, ow_blk)
-    n_oc_task = min(n_oc_blk, max(1, ceil_div(threads, tasks)))
+    n_oc_task = min(n_oc_blk, max(1, ceil_div(threads, max(1, tasks))))
+    if ic_blk < p.ic // p.g:
+        # The tiles of a task wait in their buffers for the next channels: no more of them than half of L2 holds.
+        tiles = oh_blk * ceil_div(ow_blk, unit)
+        blocks = max(1, caches.l2 // 2 // (tiles * _TILE_ROWS * _MAX_NV * table.vector_bytes))
+        n_oc_task = max(n_oc_task, ceil_div(n_oc_blk, blocks))
     # The image itself serves as the strip where a tap moves nothing and every vector lies within its row. But what
     # must come from beyond L2 is better read once, row by row, than by every block of output channels.
     last = p.ow - (ceil_div(p.ow, ow_blk) - 1) * ow_blk

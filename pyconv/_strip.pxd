@@ -167,7 +167,9 @@ cdef inline void gather_row(
     for s in range(cols.n_segments):
         run = run_of(cols, &cols.segments[s], start, n)
         slots = row + cols.segments[s].offset
-        inside = <const pixel *> (<const char *> line + (run.first + run.low * cols.step) * image.iw_stride)
+        inside = line
+        if run.high > run.low:
+            inside = <const pixel *> (<const char *> line + (run.first + run.low * cols.step) * image.iw_stride)
         filled = 0
         if pixel is real:
             if stride == sizeof(pixel) and run.low == 0 and run.high == run.count and not overhang:

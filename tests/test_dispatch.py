@@ -2,26 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 import pyconv
+from _processes import python
 from pyconv import _dispatch
 
 SOURCE = Path(__file__).parent.parent / "pyconv"
-
-
-def python(code: str, *flags: str, cwd: Path | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run code in a fresh interpreter."""
-    return subprocess.run(
-        [sys.executable, *flags, "-c", code],
-        capture_output=True, text=True, cwd=cwd, env={**os.environ, **environment}, check=False,
-    )  # fmt: skip
 
 
 def test_the_best_available_is_in_use() -> None:
@@ -31,19 +21,19 @@ def test_the_best_available_is_in_use() -> None:
 
 
 def test_the_variable_may_lower_it(isa: str) -> None:
-    ran = python("import pyconv; print(pyconv.isa())", PYCONV_ISA=isa)
+    ran = python("-c", "import pyconv; print(pyconv.isa())", PYCONV_ISA=isa)
     assert ran.stdout.strip() == isa
     assert not ran.stderr
 
 
 def test_an_unknown_level_is_ignored_with_a_warning() -> None:
-    ran = python("import pyconv; print(pyconv.isa())", PYCONV_ISA="x86-64-v9")
+    ran = python("-c", "import pyconv; print(pyconv.isa())", PYCONV_ISA="x86-64-v9")
     assert ran.stdout.strip() == pyconv.available_isas()[-1]
     assert "RuntimeWarning: PYCONV_ISA='x86-64-v9' is not available" in ran.stderr
 
 
 def test_isolated_python_ignores_the_variable() -> None:
-    ran = python("import pyconv; print(pyconv.isa())", "-I", PYCONV_ISA=pyconv.available_isas()[0])
+    ran = python("-I", "-c", "import pyconv; print(pyconv.isa())", PYCONV_ISA=pyconv.available_isas()[0])
     if ran.returncode:  # an in-place build is not on an isolated interpreter's path
         pytest.skip("pyconv is not installed")
     assert ran.stdout.strip() == pyconv.available_isas()[-1]
@@ -58,7 +48,7 @@ def test_forced_is_undone_by_an_error() -> None:
 
 def test_an_unbuilt_source_tree_names_the_command(tmp_path: Path) -> None:
     shutil.copytree(SOURCE, tmp_path / "pyconv", ignore=shutil.ignore_patterns("*.so", "__pycache__"))
-    ran = python("import pyconv", cwd=tmp_path)
+    ran = python("-c", "import pyconv", cwd=tmp_path)
     assert ran.returncode == 1
     last = ran.stderr.strip().splitlines()[-1]
     assert last.startswith("ImportError: ")
@@ -72,13 +62,13 @@ def test_a_level_is_never_used_unsupported(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_info_prints_the_configuration() -> None:
-    ran = subprocess.run([sys.executable, "-m", "pyconv", "info"], capture_output=True, text=True, check=True)
+    ran = python("-m", "pyconv", "info")
     assert pyconv.isa() in ran.stdout
     assert "threads" in ran.stdout
 
 
 def test_an_unknown_command_is_one_clear_line() -> None:
-    ran = subprocess.run([sys.executable, "-m", "pyconv", "nonsense"], capture_output=True, text=True, check=False)
+    ran = python("-m", "pyconv", "nonsense")
     assert ran.returncode == 2
     assert "Traceback" not in ran.stderr
     assert "nonsense" in ran.stderr

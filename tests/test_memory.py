@@ -2,40 +2,25 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from _cases import corners
 from _problems import Case, seeds
+from _processes import HERE, python
 
-HERE = Path(__file__).parent
 MIB = 2**20
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="pages are protected by mprotect")
 linux = pytest.mark.skipif(sys.platform != "linux", reason="the peak is read from /proc")
 
 
-def run(*command: object) -> subprocess.CompletedProcess[str]:
-    """Run Python in a process of its own, with the modules that this one sees."""
-    return subprocess.run(
-        [sys.executable, *map(str, command)],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-        capture_output=True,
-        text=True,
-        timeout=600,
-        check=False,
-    )
-
-
 def survive(*arguments: object) -> int:
     """Run cases against guard pages, in a process that dies if one strays; return how many."""
-    finished = run(HERE / "_guard_pages.py", *arguments)
+    finished = python(HERE / "_guard_pages.py", *arguments)
     lines = finished.stdout.splitlines() or ["nothing ran"]
     assert finished.returncode == 0, f"{lines[-1]}\n{finished.stderr}"
     assert lines.pop() == "done"
@@ -71,7 +56,7 @@ ctypes.string_at(address + int(sys.argv[2]), 1)
 @pytest.mark.parametrize(("edge", "offset"), [("end", 100), ("start", -1)])
 def test_guard_pages_guard(edge: str, offset: int) -> None:
     """The test of the test: to read one byte after or before a block ends the process."""
-    finished = run("-c", _TRESPASS, edge, offset)
+    finished = python("-c", _TRESPASS, edge, offset)
     assert finished.stdout == "100\n"
     assert finished.returncode == -signal.SIGSEGV
 
@@ -98,7 +83,7 @@ SCRATCH = {
 def test_scratch_is_bounded(name: str) -> None:
     """4 MiB for each thread and the packed weights, whatever the size of the image."""
     case = SCRATCH[name]
-    finished = run(HERE / "_peak_memory.py", repr(case))
+    finished = python(HERE / "_peak_memory.py", repr(case))
     assert finished.returncode == 0, finished.stderr
     packed = 2 * np.prod(case.weight_shape) * np.dtype(case.dtype).itemsize
     grown = int(finished.stdout) * 1024

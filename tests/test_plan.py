@@ -56,6 +56,17 @@ def test_scratch_is_bounded_by_the_cache(ic: int, size: int, kernel: int) -> Non
     assert chosen.thread_bytes <= 2 * CACHES.l2
 
 
+@pytest.mark.parametrize("ic", [25_088, 100_000])
+def test_sums_that_wait_are_bounded_too(ic: int) -> None:
+    p = replace(LAYER, ic=ic, oc=100_000, ih=32, iw=32, oh=32, ow=32, kh=1, kw=1, pt=0, pb=0, pl=0, pr=0)
+    assert plan(p).n_ic_blk > 1
+    assert plan(p).thread_bytes <= 2 * CACHES.l2
+
+
+def test_an_empty_batch_has_a_plan() -> None:
+    assert plan(replace(LAYER, mb=0)).n_tasks == 0
+
+
 def test_scratch_is_that_of_each_thread() -> None:
     chosen = plan(LAYER, threads=4)
     assert chosen.threads == 4

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 import threading
 
 import numpy as np
 import pytest
 
 import pyconv
+from _processes import python
 
 RNG = np.random.default_rng(0)
 IMAGES = RNG.standard_normal((4, 16, 40, 40), np.float32)
@@ -71,9 +70,7 @@ def test_other_types_are_an_error(count: object) -> None:
 
 
 def test_the_environment_sets_the_default() -> None:
-    code = "import pyconv; print(pyconv.get_num_threads())"
-    environment = {**os.environ, "OMP_NUM_THREADS": "3"}
-    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True)
+    ran = python("-c", "import pyconv; print(pyconv.get_num_threads())", OMP_NUM_THREADS="3")
     assert ran.stdout.strip() == "3"
 
 

@@ -5,6 +5,8 @@ The list is the build's own (`variants`), and so is the test that it is complete
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -85,6 +87,33 @@ def test_every_kernel_width_of_every_tile(isa: str, dtype: str) -> None:
                 p = problem(dtype, g=1, icg=3, ocg=ocg, oh=1, ow=ow, kh=2, kw=kw, sh=1, sw=1)
                 # A cache so small that the channels come in several passes.
                 check(make_plan(p, kernels.tiles, Caches(64, 256), 1, False, (role, nv, m)), rng)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_every_tile_fuses(isa: str, dtype: str) -> None:
+    """No instance rounds a product by itself, as some compilers' tunings would have the smallest tiles do.
+
+    With x = w = 1 + e, bias -1 and e = 2 ** -p just below half the precision, the product's last term, e * e, is lost
+    unless it reaches the sum unrounded.
+    """
+    if isa == "x86-64-v2":
+        pytest.skip("no fused multiply-add")
+    e = 2.0 ** -(13 if dtype == "float32" else 28)
+    with forced(isa) as kernels:
+        lanes = kernels.tiles.vector_bytes // np.dtype(dtype).itemsize
+        for role, nv, m in kernels.module.variants():
+            for kh, kw in [(3, 3)] if role == "dw" else [(1, 1), (1, 3), (1, 4)]:
+                ocg, ow = {"oc": (nv * lanes, m), "ow": (m, nv * lanes), "dw": (1, nv * lanes)}[role]
+                oh = m if role == "dw" else 1
+                bordered = problem(dtype, g=1, icg=1, ocg=ocg, oh=oh, ow=ow, kh=kh, kw=kw, sh=1, sw=1)
+                p = replace(bordered, ih=oh + kh - 1, iw=ow + kw - 1, pt=0, pl=0)
+                x = np.full((p.mb, 1, p.ih, p.iw), 1 + e, dtype)
+                weight = np.zeros((p.oc, 1, kh, kw), dtype)
+                weight[:, :, -1, -1] = 1 + e
+                out = np.empty((p.mb, p.oc, p.oh, p.ow), dtype)
+                plan = make_plan(p, kernels.tiles, CACHES, 1, False, (role, nv, m))
+                run(plan, x, weight, np.full(p.oc, -1, dtype), out)
+                assert (out == 2 * e + e * e).all(), str(plan)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
