@@ -95,9 +95,11 @@ def exactly(value: int | tuple[T, ...], ndim: int, name: str) -> tuple[int | T, 
         return (value,) * ndim
     if len(value) == ndim:
         return value
+    sides = "((before, after),)" if ndim == 1 else "((top, bottom), (left, right))"
+    remedy = f"; to pad every side by itself write {sides}" if name == "padding" else ""
     raise ConvError(
         f"expected {name} to be a single integer value or a list of {ndim} values to match the "
-        f"convolution dimensions, but got {name}={list(value)}"
+        f"convolution dimensions, but got {name}={list(value)}{remedy}"
     )
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from pyconv._dispatch import available_isas, built, isa, kernels, supported
+from pyconv._dispatch import built, isa, kernels, supported
 from pyconv._execute import CACHES
 from pyconv._threads import get_num_threads
 from pyconv._version import VERSION
@@ -42,7 +42,6 @@ def config() -> dict[str, str]:
         "processor": _processor(),
         "caches": f"L1 {CACHES.l1 >> 10} KiB, L2 {CACHES.l2 >> 10} KiB for each core",
         "instruction set": f"{isa()} (built: {', '.join(built())}; supported: {', '.join(supported())})",
-        "available": ", ".join(available_isas()),
         "vector": f"{tiles.vector_bytes * 8} bits: {lanes} lanes of float32, {lanes // 2} of float64",
         "threads": str(get_num_threads()),
     }

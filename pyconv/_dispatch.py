@@ -14,6 +14,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from types import ModuleType
 
 from pyconv._plan import TileTable
@@ -47,11 +48,12 @@ def supported() -> tuple[str, ...]:
     """Name the levels that this processor and operating system run."""
     try:
         cpu = importlib.import_module("pyconv._cpu")
-    except ModuleNotFoundError as error:
+    except ModuleNotFoundError:
         raise ImportError(
-            "pyconv's compiled part is missing: this looks like its source tree, where nothing has been built. "
-            "Run `pip install .` there (or `pip install -e .` to work on it) and import pyconv again."
-        ) from error
+            f"pyconv was imported from its source tree, {Path(__file__).parent}, where nothing has been built. "
+            "Install it with `pip install .` and run Python from another directory, or, to use it from this one, "
+            "run `pip install -e .`"
+        ) from None
     levels: tuple[str, ...] = cpu.supported()
     return levels
 

@@ -111,18 +111,27 @@ class ConvNd:
 
     # --- computing --------------------------------------------------------------------------------
 
-    def forward(self, input: ArrayLike) -> NDArray[Any]:
-        """Convolve `input` with this layer's weight and settings; see `pyconv.functional`."""
+    def forward(
+        self,
+        input: ArrayLike,
+        *,
+        out: NDArray[Any] | None = None,
+        num_threads: SupportsIndex | None = None,
+    ) -> NDArray[Any]:
+        """Convolve `input`, a batch or one image or signal, with this layer's parameters and settings.
+
+        `input`, `out`, `num_threads`, the result and the errors are as in `pyconv.conv1d` and `pyconv.conv2d`.
+        """
         weight, bias, packs = self._state
-        return _convolve(self._ndim, input, weight, bias, *self._settings(), packs=packs)
+        return _convolve(self._ndim, input, weight, bias, *self._settings(), out, num_threads, packs)
 
     def _settings(self) -> tuple[Ints, Padding, Ints, int, str]:
         """Return the settings of a call in the order of the functions' arguments."""
         return self.stride, self.padding, self.dilation, self.groups, self.padding_mode
 
-    def __call__(self, input: ArrayLike) -> NDArray[Any]:
-        """Return ``forward(input)``."""
-        return self.forward(input)
+    def __call__(self, input: ArrayLike, **options: Any) -> NDArray[Any]:
+        """Return ``forward(input, **options)``: see there."""
+        return self.forward(input, **options)
 
     def plan(self, input_shape: Sequence[int], dtype: DTypeLike | None = None) -> Plan:
         """Tell how an input of this shape would be computed, without computing it.
@@ -148,8 +157,12 @@ class ConvNd:
         x86-64-v4, oc-vector, tile 14 pixels x 2 vectors of 16 output channels, ...
         """
         weight, bias, _ = self._state
-        element = weight.dtype if dtype is None else np.dtype(dtype)
-        problem = _problem_of(self._ndim, tuple(input_shape), element, weight, bias, *self._settings())
+        shape = _arguments.integers(input_shape, "input_shape")
+        if isinstance(shape, int) or min(shape, default=0) < 0:
+            raise ConvError(f"input_shape must be a sequence of non-negative ints, got {input_shape!r}")
+        element = np.zeros((), weight.dtype if dtype is None else dtype)
+        like = _arguments.array(np.broadcast_to(element, shape), "input")
+        problem = _problem_of(self._ndim, shape, like.dtype, weight, bias, *self._settings())
         return plan_of(problem)
 
     # --- parameters -------------------------------------------------------------------------------

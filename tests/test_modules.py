@@ -539,3 +539,38 @@ def test_packed_weights_are_not_pickled() -> None:
     layer(image_for(layer))
     assert layer._state.packs
     assert len(pickle.dumps(layer)) == before < 1.1 * layer.weight.nbytes
+
+
+def test_a_call_takes_out_and_a_thread_count() -> None:
+    layer = pyconv.Conv2d(3, 4, 3, rng=0).eval()
+    images = np.ones((2, 3, 8, 8), np.float32)
+    out = np.zeros((2, 4, 6, 6), np.float32)
+    assert layer(images, out=out, num_threads=1) is out
+    np.testing.assert_array_equal(out, layer(images))
+    with pytest.raises(pyconv.ConvError, match="num_threads"):
+        layer(images, num_threads=0)
+
+
+def test_the_plan_of_a_layer() -> None:
+    layer = pyconv.Conv2d(3, 4, 3)
+    plan = layer.plan((2, 3, 8, 8), np.uint8)
+    assert (plan.problem.mb, plan.problem.oh, plan.problem.src_dtype) == (2, 6, "uint8")
+    assert layer.plan((0, 3, 8, 8)).n_tasks == 0
+    assert layer.plan((3, 8, 8)).problem.mb == 1
+
+
+@pytest.mark.parametrize(
+    ("shape", "dtype", "phrase"),
+    [
+        (5, None, "input_shape"),
+        ((2, 3, 8, 8.5), None, "input_shape"),
+        ("abc", None, "input_shape"),
+        ((-2, 3, 8, 8), None, "non-negative"),
+        ((2, 5, 8, 8), None, "to have 3 channels"),
+        ((2, 3, 8, 8), np.float16, "float16"),
+        ((2, 3, 8, 8), np.complex64, "complex64"),
+    ],
+)
+def test_the_plan_checks_what_a_call_would(shape: object, dtype: object, phrase: str) -> None:
+    with pytest.raises((pyconv.ConvError, pyconv.ConvTypeError), match=phrase):
+        pyconv.Conv2d(3, 4, 3).plan(shape, dtype)
