@@ -405,7 +405,7 @@ cdef inline void run_task_of(
     q.taps.kh_offset = p.kh_offset
     q.taps.kw_offset = p.kw_offset
     q.ahead = pixels_of(p, call, index + 1)
-    q.tile_pitch = TILE_BYTES // <Py_ssize_t> sizeof(real) if p.n_ic_blk > 1 else 0
+    q.tile_pitch = p.tile_bytes // <Py_ssize_t> sizeof(real) if p.n_ic_blk > 1 else 0
     image.ic_stride = call.x_stride[1]
     image.ih_stride = call.x_stride[2]
     image.iw_stride = call.x_stride[3]
@@ -631,7 +631,7 @@ cdef class Convolution:
         )
         for k, segment in enumerate(rows.segments + cols.segments):
             segments[k] = Segment(segment.first, segment.extra, segment.offset)
-        p.strip_bytes = plan.strip_bytes
+        p.strip_bytes, p.tile_bytes = plan.strip_bytes, plan.tile_bytes
         p.thread_bytes = plan.thread_bytes
 
     def __dealloc__(self):

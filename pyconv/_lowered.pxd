@@ -36,7 +36,7 @@ cdef struct Lowered:
     Py_ssize_t row_pitch, ic_pitch  # of the strip, in elements
     Py_ssize_t *kh_offset           # of the strip, in elements
     Py_ssize_t *kw_offset
-    Py_ssize_t strip_bytes, thread_bytes
+    Py_ssize_t strip_bytes, tile_bytes, thread_bytes
     Py_ssize_t bias_pitch, group_pitch  # of the packed weights, in elements
     int padding_mode
     bint in_place
