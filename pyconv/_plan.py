@@ -271,7 +271,7 @@ def even_tails(n: int, most: int) -> list[tuple[int, int]]:
     return [(size, count) for size, count in ((big, n_big), (big - 1, parts - n_big)) if count]
 
 
-def _cycles(p: ConvProblem, table: TileTable, tile: tuple[str, int], channels_last: bool) -> float:
+def _cycles(p: ConvProblem, table: TileTable, caches: Caches, tile: tuple[str, int], channels_last: bool) -> float:
     """Cycles for one row of the output, of one image and group, in tiles of this role and up to this NV."""
     role, nv = tile
     most = table.most(role)
@@ -285,12 +285,13 @@ def _cycles(p: ConvProblem, table: TileTable, tile: tuple[str, int], channels_la
         for v, blocks in even_tails(ceil_div(vectors, table.vector_bytes // item_size(p)), nv)
         for m, tiles in even_tails(scalars, most[v - 1] if role == "oc" else most[nv - 1])
     )
-    # Vectors of pixels start anywhere in a cache line, those of packed weights on its boundary (measured: 8 %, and 15 %
-    # where another thread shares the core).
-    return cycles * (1.08 if role == "ow" and p.kw > 1 else 1.0)
+    # Vectors of pixels start anywhere in a cache line and lie a channel apart, those of packed weights on its boundary
+    # and in a row. It shows where they do not stay in the first level cache (measured: 0 to 15 %).
+    far = role == "ow" and p.kw > 1 and taps * nv * table.vector_bytes > caches.l1
+    return cycles * (1.08 if far else 1.0)
 
 
-def _choose_tile(p: ConvProblem, table: TileTable, channels_last: bool) -> tuple[str, int]:
+def _choose_tile(p: ConvProblem, table: TileTable, caches: Caches, channels_last: bool) -> tuple[str, int]:
     """Choose the cheapest (role, NV)."""
     if p.ic == p.g and p.dh == 1 and p.oc <= 2 * p.g and (p.kh, p.sh) in table.depthwise_kernels:
         most = table.most("dw")
@@ -299,7 +300,7 @@ def _choose_tile(p: ConvProblem, table: TileTable, channels_last: bool) -> tuple
         return "dw", min(fitting, key=lambda nv: (ceil_div(vectors, nv), nv))
     return min(
         ((role, nv) for role in ("oc", "ow") for nv, m in enumerate(table.most(role), start=1) if m),
-        key=lambda tile: _cycles(p, table, tile, channels_last),
+        key=lambda tile: _cycles(p, table, caches, tile, channels_last),
     )
 
 
@@ -377,7 +378,7 @@ def make_plan(
     lanes = table.vector_bytes // item_size(p)
     ocg = p.oc // p.g
     if tile is None:
-        role, nv = _choose_tile(p, table, channels_last)
+        role, nv = _choose_tile(p, table, caches, channels_last)
         largest_m = table.most(role)
     else:
         role, nv, m = tile
