@@ -12,7 +12,6 @@ input, one thread, ``inference_mode``) where torch is installed. Rows where pyco
 from __future__ import annotations
 
 import argparse
-import contextlib
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -22,9 +21,10 @@ from measure import Samples, bandwidth_gbytes, geometric_mean, keep_freed_memory
 from networks import NETWORKS, Layer
 from pyconv._dispatch import forced, kernels
 from pyconv._execute import CACHES
-from pyconv._plan import Plan, even_tails
+from pyconv._plan import Plan, ceil_div, even_tails
 
 Call = Callable[[], object]
+Tile = tuple[str, int, int, int]  # role, NV, M, kernel width
 
 
 def torch_call(layer: Layer, images: np.ndarray) -> Call | None:
@@ -44,19 +44,16 @@ def torch_call(layer: Layer, images: np.ndarray) -> Call | None:
     return call
 
 
-def tiles_of(plan: Plan) -> Iterator[tuple[str, int, int, int]]:
-    """``(role, NV, M, kw)`` of every tile that a plan runs."""
+def tiles_of(plan: Plan) -> Iterator[Tile]:
+    """Yield every tile that a plan runs."""
     p = plan.problem
     vectors, scalars = p.oc // p.g, plan.ow_blk
     if plan.role == "ow":
         vectors, scalars = scalars, vectors
-    for nv, _ in even_tails(-(-vectors // plan.lanes), plan.NV):
+    for nv, _ in even_tails(ceil_div(vectors, plan.lanes), plan.NV):
         most = plan.M[nv - 1] if plan.role == "oc" else plan.M[plan.NV - 1]
         for m, _ in even_tails(scalars, most):
             yield plan.role, nv, m, p.kw
-
-
-Tile = tuple[str, int, int, int]  # role, NV, M, kernel width
 
 
 def tile_gflops(tile: Tile) -> float:
@@ -104,7 +101,7 @@ def main() -> None:
     options = parse()
     keep_freed_memory()
     pyconv.set_num_threads(1)
-    with forced(options.isa) if options.isa != pyconv.isa() else contextlib.nullcontext():
+    with forced(options.isa):
         run(options)
 
 

@@ -1,6 +1,6 @@
 # Look-ahead: while a task computes, the pixels of the next one are on their way to the second level cache.
 #
-# A hint only. It names addresses inside the image, and asks for them whether or not the next task is this thread's.
+# A hint only: it neither reads nor faults, wherever a line ends, whether or not the next task is this thread's.
 
 from libc.string cimport memset
 

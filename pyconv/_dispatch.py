@@ -133,10 +133,11 @@ def forced(level: str) -> Iterator[Kernels]:
         _current = before
 
 
-_AVAILABLE = tuple(level for level in supported() if level in built())
+_BUILT = built()
+_AVAILABLE = tuple(level for level in supported() if level in _BUILT)
 if not _AVAILABLE:
     raise ImportError(
-        f"pyconv was built for {', '.join(built()) or 'no instruction set'}, and this processor supports "
+        f"pyconv was built for {', '.join(_BUILT) or 'no instruction set'}, and this processor supports "
         f"{', '.join(supported()) or 'none of its levels (x86-64-v2 is the lowest)'}"
     )
 _ALL = {level: _load(level) for level in _AVAILABLE}

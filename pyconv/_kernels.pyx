@@ -4,11 +4,11 @@ This file is compiled once for each instruction set (setup.py: LEVELS) into a mo
 A `Convolution` is a plan (_plan.py) lowered to C: numbers and offset tables, no decisions. Its call
 
     for task in tasks:                       in parallel: (image, group, row block, column block, channel block)
-        for channels of the reduction:       one pass, unless a strip of all of them would not fit the cache
-            gather the strip                                                                    _strip.pxd
-            for block of output channels:    its packed weights stay in the cache
-                for row, for tile of the row:
-                    seed, multiply, scatter                                       _store.pxd, _tile.pxd
+        for channels of the reduction:       one pass, or as many as the plan found to suit the caches
+            gather the strip                 unless the image serves as one                     _strip.pxd
+            for block, for row, for tile:    in an order that depends on the role
+                multiply                     from the bias or the sums so far                    _tile.pxd
+                scatter                      unless the tile ends in the output itself          _store.pxd
 
 writes each output element from exactly one task, so that there is nothing to lock, and nothing that a thread count
 could change.

@@ -17,6 +17,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 
+import numpy as np
+
 from pyconv._line import Line, lay_out
 from pyconv._problem import ConvProblem
 
@@ -153,7 +155,7 @@ class Plan:
     @property
     def pixel_bytes(self) -> int:
         """Bytes of one element of the image."""
-        return _ITEM_BYTES[self.problem.src_dtype]
+        return np.dtype(self.problem.src_dtype).itemsize
 
     @property
     def strip_bytes(self) -> int:
@@ -226,15 +228,9 @@ def round_up(a: int, b: int) -> int:
     return ceil_div(a, b) * b
 
 
-_ITEM_BYTES = {
-    "bool": 1, "uint8": 1, "int8": 1, "uint16": 2, "int16": 2, "uint32": 4, "int32": 4, "float32": 4,
-    "uint64": 8, "int64": 8, "float64": 8,
-}  # fmt: skip
-
-
 def item_size(problem: ConvProblem) -> int:
     """Bytes of an accumulator."""
-    return _ITEM_BYTES[problem.dtype]
+    return np.dtype(problem.dtype).itemsize
 
 
 def useful_flops(p: ConvProblem) -> int:
@@ -344,6 +340,21 @@ def _blocks(p: ConvProblem, caches: Caches, overhang: int, unit: int) -> tuple[i
     return oh_blk, ow_blk, ic_blk, rows(oh_blk), line
 
 
+def _serves_as_strip(p: ConvProblem, caches: Caches, ow_blk: int, reach: int) -> bool:
+    """Whether tiles, which read `reach` pixels at a time, may read the image itself.
+
+    They may where a tap moves nothing and every vector lies within its row. But what must come from beyond L2 is
+    better read once, row by row, than by every block of output channels.
+    """
+    last = p.ow - (ceil_div(p.ow, ow_blk) - 1) * ow_blk
+    return (
+        (p.kh, p.kw, p.pt, p.pb, p.pl, p.pr) == (1, 1, 0, 0, 0, 0)
+        and p.dtype == p.src_dtype
+        and p.ic // p.g * p.ih * p.iw * item_size(p) <= caches.l2
+        and last >= reach
+    )
+
+
 # Opening a parallel region costs a few microseconds; below this much work for each thread (some 10 us) it does not pay.
 _FLOPS_PER_THREAD = 1_000_000
 
@@ -413,15 +424,7 @@ def make_plan(
         tiles = oh_blk * ceil_div(ow_blk, unit)
         blocks = max(1, caches.l2 // 2 // (tiles * _TILE_ROWS * _MAX_NV * table.vector_bytes))
         n_oc_task = max(n_oc_task, ceil_div(n_oc_blk, blocks))
-    # The image itself serves as the strip where a tap moves nothing and every vector lies within its row. But what
-    # must come from beyond L2 is better read once, row by row, than by every block of output channels.
-    last = p.ow - (ceil_div(p.ow, ow_blk) - 1) * ow_blk
-    in_place = (
-        (p.kh, p.kw, p.pt, p.pb, p.pl, p.pr) == (1, 1, 0, 0, 0, 0)
-        and p.dtype == p.src_dtype
-        and p.ic // p.g * p.ih * p.iw * item_size(p) <= caches.l2
-        and (role == "oc" or last >= nv * lanes)
-    )
+    in_place = _serves_as_strip(p, caches, ow_blk, 1 if role == "oc" else nv * lanes)
     # Where the strip of a row stays in the first level cache, a block's few output rows are written from end to end;
     # else a tile's pixels are loaded into that cache once for all blocks.
     blocks_outside = p.kh * ic_blk * cols.length * item_size(p) <= caches.l1 // 2

@@ -164,18 +164,12 @@ cdef inline void copy_row(char *out, const real *values, Py_ssize_t n) noexcept 
 
 
 cdef inline void copy_rows_vec(
-    vec *to, Py_ssize_t to_pitch, const vec *source, Py_ssize_t pitch, Py_ssize_t rows, Py_ssize_t bytes,
+    char *to, Py_ssize_t to_pitch, const vec *source, Py_ssize_t pitch, Py_ssize_t rows, Py_ssize_t bytes,
 ) noexcept nogil:
-    cdef:
-        Py_ssize_t whole = bytes // VECTOR_BYTES
-        Py_ssize_t i, _row
+    cdef Py_ssize_t _row
     for _row in range(rows):
-        for i in range(whole):
-            to[i] = source[i]
-        (<vec *> (<char *> to + bytes - VECTOR_BYTES))[0] = (
-            (<const vec *> (<const char *> source + bytes - VECTOR_BYTES))[0]
-        )
-        to = <vec *> (<char *> to + to_pitch)
+        copy_vectors(to, source, bytes)
+        to = to + to_pitch
         source = <const vec *> (<const char *> source + pitch)
 
 
@@ -188,6 +182,6 @@ cdef inline void copy_rows(
         for row in range(rows):
             copy_row(<char *> (to + row * to_pitch), <const real *> (<const char *> source + row * pitch), n)
     elif real is float:
-        copy_rows_vec(<f32v *> to, to_pitch * 4, <const f32v *> source, pitch, rows, n * 4)
+        copy_rows_vec(<char *> to, to_pitch * 4, <const f32v *> source, pitch, rows, n * 4)
     else:
-        copy_rows_vec(<f64v *> to, to_pitch * 8, <const f64v *> source, pitch, rows, n * 8)
+        copy_rows_vec(<char *> to, to_pitch * 8, <const f64v *> source, pitch, rows, n * 8)
