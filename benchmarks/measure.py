@@ -76,9 +76,9 @@ class Samples:
         """Seconds that one round in ten undercuts."""
         return float(np.percentile(self.times[name], 10))
 
-    def percent_of_peak(self, name: str, flops: int) -> float:
-        """Best decile of rounds, against the best decile of the peak samples between them."""
-        return 100 * flops / 1e9 / self.best_decile(name) / float(np.percentile(self.peaks, 90))
+    def gflops(self, name: str, flops: int) -> float:
+        """GFLOP/s of the best decile of rounds."""
+        return flops / 1e9 / self.best_decile(name)
 
 
 def one_round(contenders: Mapping[str, Callable[[], object]], samples: Samples) -> None:

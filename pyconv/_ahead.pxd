@@ -31,7 +31,7 @@ cdef inline void look_ahead(Ahead *ahead, Taps *taps) noexcept nogil:
             ahead.line = 0
             ahead.row += 1
     else:
-        taps.ahead = ahead.data
+        taps.ahead = <const char *> taps
         taps.ahead_pitch = 0
 
 

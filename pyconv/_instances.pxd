@@ -1,6 +1,6 @@
 # From numbers known at run time to constants known at compile time: every instance of the register tiles.
 #
-# Every function of a .pxd file is inlined where it is called, so each role and kernel width gets one C function
+# Every function of a .pxd file is inlined where it is called, so each role gets one C function, and one for 1x1 kernels
 # (_kernels.pyx), small enough to be compiled well, whose body is one of these ladders.
 #
 # An instance that would not fit into the registers of this build is never called, and is compiled to nothing. The
@@ -11,62 +11,62 @@ from pyconv._vector cimport real, vec
 
 
 cdef inline void _fitting(
-    const int role, const int KW, const int NV, const int M,
+    const int role, const bint ONE_TAP, const int NV, const int M,
     const real *strip, const real *weights, const Taps *taps,
-    const vec *start, Py_ssize_t start_m, Py_ssize_t start_v, char *out, Py_ssize_t pitch,
+    const vec *start, bint first, char *out, Py_ssize_t pitch,
 ) noexcept nogil:
     if tile_fits(M, NV):
-        tile(role, KW, NV, M, strip, weights, taps, start, start_m, start_v, out, pitch)
+        tile(role, ONE_TAP, NV, M, strip, weights, taps, start, first, out, pitch)
 
 
 cdef inline void _by_m(
-    const int role, const int KW, const int NV, int M,
+    const int role, const bint ONE_TAP, const int NV, int M,
     const real *strip, const real *weights, const Taps *taps,
-    const vec *start, Py_ssize_t start_m, Py_ssize_t start_v, char *out, Py_ssize_t pitch,
+    const vec *start, bint first, char *out, Py_ssize_t pitch,
 ) noexcept nogil:
     if M == 1:
-        _fitting(role, KW, NV, 1, strip, weights, taps, start, start_m, start_v, out, pitch)
+        _fitting(role, ONE_TAP, NV, 1, strip, weights, taps, start, first, out, pitch)
     elif M == 2:
-        _fitting(role, KW, NV, 2, strip, weights, taps, start, start_m, start_v, out, pitch)
+        _fitting(role, ONE_TAP, NV, 2, strip, weights, taps, start, first, out, pitch)
     elif M == 3:
-        _fitting(role, KW, NV, 3, strip, weights, taps, start, start_m, start_v, out, pitch)
+        _fitting(role, ONE_TAP, NV, 3, strip, weights, taps, start, first, out, pitch)
     elif M == 4:
-        _fitting(role, KW, NV, 4, strip, weights, taps, start, start_m, start_v, out, pitch)
+        _fitting(role, ONE_TAP, NV, 4, strip, weights, taps, start, first, out, pitch)
     elif M == 5:
-        _fitting(role, KW, NV, 5, strip, weights, taps, start, start_m, start_v, out, pitch)
+        _fitting(role, ONE_TAP, NV, 5, strip, weights, taps, start, first, out, pitch)
     elif M == 6:
-        _fitting(role, KW, NV, 6, strip, weights, taps, start, start_m, start_v, out, pitch)
+        _fitting(role, ONE_TAP, NV, 6, strip, weights, taps, start, first, out, pitch)
     elif M == 7:
-        _fitting(role, KW, NV, 7, strip, weights, taps, start, start_m, start_v, out, pitch)
+        _fitting(role, ONE_TAP, NV, 7, strip, weights, taps, start, first, out, pitch)
     elif M == 8:
-        _fitting(role, KW, NV, 8, strip, weights, taps, start, start_m, start_v, out, pitch)
+        _fitting(role, ONE_TAP, NV, 8, strip, weights, taps, start, first, out, pitch)
     elif M == 9:
-        _fitting(role, KW, NV, 9, strip, weights, taps, start, start_m, start_v, out, pitch)
+        _fitting(role, ONE_TAP, NV, 9, strip, weights, taps, start, first, out, pitch)
     elif M == 10:
-        _fitting(role, KW, NV, 10, strip, weights, taps, start, start_m, start_v, out, pitch)
+        _fitting(role, ONE_TAP, NV, 10, strip, weights, taps, start, first, out, pitch)
     elif M == 11:
-        _fitting(role, KW, NV, 11, strip, weights, taps, start, start_m, start_v, out, pitch)
+        _fitting(role, ONE_TAP, NV, 11, strip, weights, taps, start, first, out, pitch)
     elif M == 12:
-        _fitting(role, KW, NV, 12, strip, weights, taps, start, start_m, start_v, out, pitch)
+        _fitting(role, ONE_TAP, NV, 12, strip, weights, taps, start, first, out, pitch)
     elif M == 13:
-        _fitting(role, KW, NV, 13, strip, weights, taps, start, start_m, start_v, out, pitch)
+        _fitting(role, ONE_TAP, NV, 13, strip, weights, taps, start, first, out, pitch)
     elif M == 14:
-        _fitting(role, KW, NV, 14, strip, weights, taps, start, start_m, start_v, out, pitch)
+        _fitting(role, ONE_TAP, NV, 14, strip, weights, taps, start, first, out, pitch)
 
 
 cdef inline void by_nv(
-    const int role, const int KW, int NV, int M,
+    const int role, const bint ONE_TAP, int NV, int M,
     const real *strip, const real *weights, const Taps *taps,
-    const vec *start, Py_ssize_t start_m, Py_ssize_t start_v, char *out, Py_ssize_t pitch,
+    const vec *start, bint first, char *out, Py_ssize_t pitch,
 ) noexcept nogil:
     if NV == 1:
-        _by_m(role, KW, 1, M, strip, weights, taps, start, start_m, start_v, out, pitch)
+        _by_m(role, ONE_TAP, 1, M, strip, weights, taps, start, first, out, pitch)
     elif NV == 2:
-        _by_m(role, KW, 2, M, strip, weights, taps, start, start_m, start_v, out, pitch)
+        _by_m(role, ONE_TAP, 2, M, strip, weights, taps, start, first, out, pitch)
     elif NV == 3:
-        _by_m(role, KW, 3, M, strip, weights, taps, start, start_m, start_v, out, pitch)
+        _by_m(role, ONE_TAP, 3, M, strip, weights, taps, start, first, out, pitch)
     elif NV == 4:
-        _by_m(role, KW, 4, M, strip, weights, taps, start, start_m, start_v, out, pitch)
+        _by_m(role, ONE_TAP, 4, M, strip, weights, taps, start, first, out, pitch)
 
 
 cdef inline void _fitting_depthwise(

@@ -5,7 +5,7 @@ A `Convolution` is a plan (_plan.py) lowered to C: numbers and offset tables, no
 
     for task in tasks:                       in parallel: (image, group, row block, column block, channel block)
         for channels of the reduction:       one pass, or as many as the plan found to suit the caches
-            gather the strip                 unless the image serves as one                     _strip.pxd
+            gather the strip                                                                    _strip.pxd
             for block, for row, for tile:    in an order that depends on the role
                 multiply                     from the bias or the sums so far                    _tile.pxd
                 scatter                      unless the tile ends in the output itself          _store.pxd
@@ -53,48 +53,34 @@ ROLES = {"oc": OC_VECTOR, "ow": OW_VECTOR, "dw": DEPTHWISE}
 PADDING_MODES = ("zeros", "reflect", "replicate", "circular")  # in the order of _strip.pxd
 PIXELS = ("float32", "float64", "bool", "uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64")
 
-# The instances' doors: one C function for each role and kernel width.
+# The instances' doors: a C function for each role and kernel.
 
-cdef void oc_kw1(
+cdef void oc_1x1(
     int NV, int M, const real *strip, const real *weights, const Taps *taps,
-    const vec *start, Py_ssize_t start_m, Py_ssize_t start_v, char *out, Py_ssize_t pitch,
+    const vec *start, bint first, char *out, Py_ssize_t pitch,
 ) noexcept nogil:
-    by_nv(OC_VECTOR, 1, NV, M, strip, weights, taps, start, start_m, start_v, out, pitch)
+    by_nv(OC_VECTOR, True, NV, M, strip, weights, taps, start, first, out, pitch)
 
 
-cdef void oc_kw3(
+cdef void oc_taps(
     int NV, int M, const real *strip, const real *weights, const Taps *taps,
-    const vec *start, Py_ssize_t start_m, Py_ssize_t start_v, char *out, Py_ssize_t pitch,
+    const vec *start, bint first, char *out, Py_ssize_t pitch,
 ) noexcept nogil:
-    by_nv(OC_VECTOR, 3, NV, M, strip, weights, taps, start, start_m, start_v, out, pitch)
+    by_nv(OC_VECTOR, False, NV, M, strip, weights, taps, start, first, out, pitch)
 
 
-cdef void oc_any(
+cdef void ow_1x1(
     int NV, int M, const real *strip, const real *weights, const Taps *taps,
-    const vec *start, Py_ssize_t start_m, Py_ssize_t start_v, char *out, Py_ssize_t pitch,
+    const vec *start, bint first, char *out, Py_ssize_t pitch,
 ) noexcept nogil:
-    by_nv(OC_VECTOR, 0, NV, M, strip, weights, taps, start, start_m, start_v, out, pitch)
+    by_nv(OW_VECTOR, True, NV, M, strip, weights, taps, start, first, out, pitch)
 
 
-cdef void ow_kw1(
+cdef void ow_taps(
     int NV, int M, const real *strip, const real *weights, const Taps *taps,
-    const vec *start, Py_ssize_t start_m, Py_ssize_t start_v, char *out, Py_ssize_t pitch,
+    const vec *start, bint first, char *out, Py_ssize_t pitch,
 ) noexcept nogil:
-    by_nv(OW_VECTOR, 1, NV, M, strip, weights, taps, start, start_m, start_v, out, pitch)
-
-
-cdef void ow_kw3(
-    int NV, int M, const real *strip, const real *weights, const Taps *taps,
-    const vec *start, Py_ssize_t start_m, Py_ssize_t start_v, char *out, Py_ssize_t pitch,
-) noexcept nogil:
-    by_nv(OW_VECTOR, 3, NV, M, strip, weights, taps, start, start_m, start_v, out, pitch)
-
-
-cdef void ow_any(
-    int NV, int M, const real *strip, const real *weights, const Taps *taps,
-    const vec *start, Py_ssize_t start_m, Py_ssize_t start_v, char *out, Py_ssize_t pitch,
-) noexcept nogil:
-    by_nv(OW_VECTOR, 0, NV, M, strip, weights, taps, start, start_m, start_v, out, pitch)
+    by_nv(OW_VECTOR, False, NV, M, strip, weights, taps, start, first, out, pitch)
 
 
 cdef void dw_3s1(
@@ -141,33 +127,29 @@ cdef void dw_7s2(
 
 cdef inline void run_tile_vec(
     int role, int NV, int M, const real *strip, const real *weights, const Taps *taps,
-    const vec *start, Py_ssize_t start_m, Py_ssize_t start_v, char *out, Py_ssize_t pitch,
+    const vec *start, bint first, char *out, Py_ssize_t pitch,
 ) noexcept nogil:
     if role == OC_VECTOR:
-        if taps.n_kw == 1:
-            oc_kw1(NV, M, strip, weights, taps, start, start_m, start_v, out, pitch)
-        elif taps.n_kw == 3:
-            oc_kw3(NV, M, strip, weights, taps, start, start_m, start_v, out, pitch)
+        if taps.n_kw == taps.n_kh == 1:
+            oc_1x1(NV, M, strip, weights, taps, start, first, out, pitch)
         else:
-            oc_any(NV, M, strip, weights, taps, start, start_m, start_v, out, pitch)
-    elif taps.n_kw == 1:
-        ow_kw1(NV, M, strip, weights, taps, start, start_m, start_v, out, pitch)
-    elif taps.n_kw == 3:
-        ow_kw3(NV, M, strip, weights, taps, start, start_m, start_v, out, pitch)
+            oc_taps(NV, M, strip, weights, taps, start, first, out, pitch)
+    elif taps.n_kw == taps.n_kh == 1:
+        ow_1x1(NV, M, strip, weights, taps, start, first, out, pitch)
     else:
-        ow_any(NV, M, strip, weights, taps, start, start_m, start_v, out, pitch)
+        ow_taps(NV, M, strip, weights, taps, start, first, out, pitch)
 
 
 cdef inline void run_tile(
     int role, int NV, int M, const real *strip, const real *weights, const Taps *taps,
-    const real *start, Py_ssize_t start_m, Py_ssize_t start_v, char *out, Py_ssize_t pitch,
+    const real *start, bint first, char *out, Py_ssize_t pitch,
 ) noexcept nogil:
     if real is float:
         run_tile_vec(
-            role, NV, M, strip, weights, taps, <const f32v *> start, start_m, start_v, out, pitch)
+            role, NV, M, strip, weights, taps, <const f32v *> start, first, out, pitch)
     else:
         run_tile_vec(
-            role, NV, M, strip, weights, taps, <const f64v *> start, start_m, start_v, out, pitch)
+            role, NV, M, strip, weights, taps, <const f64v *> start, first, out, pitch)
 
 
 cdef inline void run_depthwise_vec(
@@ -240,7 +222,6 @@ cdef struct Pass:
     # One pass of a task over the channels [ic_start, ic_start + taps.n_ic) of the reduction.
     Taps taps
     Ahead ahead
-    Py_ssize_t row_pitch   # of the strip
     Py_ssize_t ic_start
     bint first, last
     Py_ssize_t tile_pitch  # from one tile's buffer to the next; 0 where one pass is all and one buffer serves
@@ -262,20 +243,12 @@ cdef inline void multiply_tile(
     # One tile, from the bias or the sums so far to the output or the sums.
     cdef:
         Py_ssize_t width = NV * (VECTOR_BYTES // <Py_ssize_t> sizeof(real))
-        const real *start = c
-        Py_ssize_t start_m = NV
-        Py_ssize_t start_v = 1
-    if q.first:
-        start = bias
-        start_m = 0 if role == OC_VECTOR else 1
-        start_v = 1 if role == OC_VECTOR else 0
+        const real *start = bias if q.first else c
     look_ahead(&q.ahead, &q.taps)
     if q.last and lanes == width and lane_stride == <Py_ssize_t> sizeof(real):
-        run_tile(role, NV, <int> M, strip, weights, &q.taps, start, start_m, start_v, out, row_stride)
+        run_tile(role, NV, <int> M, strip, weights, &q.taps, start, q.first, out, row_stride)
         return
-    run_tile(
-        role, NV, <int> M, strip, weights, &q.taps, start, start_m, start_v, <char *> c, width * sizeof(real),
-    )
+    run_tile(role, NV, <int> M, strip, weights, &q.taps, start, q.first, <char *> c, width * sizeof(real))
     if q.last:
         scatter(c, M, lanes, width, out, row_stride, lane_stride)
 
@@ -303,7 +276,7 @@ cdef inline void multiply_oc(
             for i in range(tiles.parts):
                 m = size_of(&tiles, i)
                 multiply_tile(
-                    OC_VECTOR, NV, m, min(width, p.ocg - oc), strip + row * q.row_pitch + col, weights, q,
+                    OC_VECTOR, NV, m, min(width, p.ocg - oc), strip + row * p.row_pitch + col, weights, q,
                     group + oc, c, output_of(p, call, t, oc, row, col), call.out_stride[3], call.out_stride[1],
                 )
                 c = c + q.tile_pitch
@@ -320,24 +293,21 @@ cdef inline void multiply_ow(
     cdef:
         Py_ssize_t VL = VECTOR_BYTES // sizeof(real)
         Py_ssize_t taps = p.kh * p.kw
-        Py_ssize_t n_blocks = t.block_end - t.block_begin
-        Py_ssize_t row, i, k, tile, block, oc, m, col, width
+        Py_ssize_t row, i, block, oc, m, col, width
         int NV
         Split tiles = split_by((t.n_ow + VL - 1) // VL, p.NV)
         const real *weights
     for row in range(t.n_oh):
-        for i in range(n_blocks if p.blocks_outside else tiles.parts):
-            for k in range(tiles.parts if p.blocks_outside else n_blocks):
-                tile = k if p.blocks_outside else i
-                block = t.block_begin + (i if p.blocks_outside else k)
-                NV = <int> size_of(&tiles, tile)
+        for block in range(t.block_begin, t.block_end):
+            oc = start_of(&p.oc_split, block)
+            m = size_of(&p.oc_split, block)
+            weights = group + p.bias_pitch + (oc * p.icg + q.ic_start * m) * taps
+            for i in range(tiles.parts):
+                NV = <int> size_of(&tiles, i)
                 width = NV * VL
-                col = max(0, min(start_of(&tiles, tile) * VL, t.n_ow - width))
-                oc = start_of(&p.oc_split, block)
-                m = size_of(&p.oc_split, block)
-                weights = group + p.bias_pitch + (oc * p.icg + q.ic_start * m) * taps
+                col = max(0, min(start_of(&tiles, i) * VL, t.n_ow - width))
                 multiply_tile(
-                    OW_VECTOR, NV, m, min(width, t.n_ow - col), strip + row * q.row_pitch + col, weights, q,
+                    OW_VECTOR, NV, m, min(width, t.n_ow - col), strip + row * p.row_pitch + col, weights, q,
                     group + oc * VL, c, output_of(p, call, t, oc, row, col), call.out_stride[1], call.out_stride[3],
                 )
                 c = c + q.tile_pitch
@@ -368,16 +338,16 @@ cdef inline void multiply_dw(
                 NV = <int> size_of(&tiles, i)
                 width = NV * VL
                 col = max(0, min(start, t.n_ow - width))
-                pixels = strip + row * q.row_pitch + col
+                pixels = strip + row * p.row_pitch + col
                 out = output_of(p, call, t, oc, row, col)
                 if width <= t.n_ow and call.out_stride[3] == <Py_ssize_t> sizeof(real):
                     run_depthwise(
-                        p.rows.step, NV, <int> n_rows, pixels, q.row_pitch, weights, &q.taps, group + oc * VL,
+                        p.rows.step, NV, <int> n_rows, pixels, p.row_pitch, weights, &q.taps, group + oc * VL,
                         out, call.out_stride[2],
                     )
                 else:
                     run_depthwise(
-                        p.rows.step, NV, <int> n_rows, pixels, q.row_pitch, weights, &q.taps, group + oc * VL,
+                        p.rows.step, NV, <int> n_rows, pixels, p.row_pitch, weights, &q.taps, group + oc * VL,
                         <char *> c, width * sizeof(real),
                     )
                     scatter(
@@ -395,15 +365,16 @@ cdef inline void run_task_of(
         Task t = decode(p, index)
         Pass q
         Image image
-        Py_ssize_t i, origin
+        Py_ssize_t i
         real *strip = <real *> scratch
         real *c = <real *> (scratch + p.strip_bytes)
         const real *group = (<const real *> call.packed) + t.g * p.group_pitch
-        const real *source
     q.taps.n_kh = p.kh
     q.taps.n_kw = p.kw
     q.taps.kh_offset = p.kh_offset
     q.taps.kw_offset = p.kw_offset
+    q.taps.offset = p.offset
+    q.taps.ic_pitch = p.ic_pitch
     q.ahead = pixels_of(p, call, index + 1)
     q.tile_pitch = p.tile_bytes // <Py_ssize_t> sizeof(real) if p.n_ic_blk > 1 else 0
     image.ic_stride = call.x_stride[1]
@@ -416,22 +387,13 @@ cdef inline void run_task_of(
         q.ic_start = i * p.ic_blk
         q.taps.n_ic = min(p.ic_blk, p.icg - q.ic_start)
         image.data = call.x + t.n * call.x_stride[0] + (t.g * p.icg + q.ic_start) * call.x_stride[1]
-        if call.in_place:
-            origin = t.oh_start * p.rows.step * image.ih_stride + t.ow_start * p.cols.step * image.iw_stride
-            source = <const real *> (image.data + origin)
-            q.row_pitch = p.rows.step * image.ih_stride // <Py_ssize_t> sizeof(real)
-            q.taps.ic_pitch = image.ic_stride // <Py_ssize_t> sizeof(real)
-        else:
-            gather_pixels(p, strip, &image, &t, q.taps.n_ic)
-            source = strip
-            q.row_pitch = p.row_pitch
-            q.taps.ic_pitch = p.ic_pitch
+        gather_pixels(p, strip, &image, &t, q.taps.n_ic)
         if p.role == OC_VECTOR:
-            multiply_oc(p, call, &t, &q, source, group, c)
+            multiply_oc(p, call, &t, &q, strip, group, c)
         elif p.role == OW_VECTOR:
-            multiply_ow(p, call, &t, &q, source, group, c)
+            multiply_ow(p, call, &t, &q, strip, group, c)
         else:
-            multiply_dw(p, call, &t, &q, source, group, c)
+            multiply_dw(p, call, &t, &q, strip, group, c)
 
 
 cdef void run_task(const Lowered *p, const Call *call, Py_ssize_t index, Py_ssize_t thread) noexcept nogil:
@@ -505,7 +467,7 @@ cdef void repeat_tile(
 ) noexcept nogil:
     cdef Py_ssize_t _repeat
     for _repeat in range(repeats):
-        run_tile(role, NV, M, strip, weights, taps, c, NV, 1, <char *> c, NV * VECTOR_BYTES)
+        run_tile(role, NV, M, strip, weights, taps, c, False, <char *> c, NV * VECTOR_BYTES)
 
 
 def tile_multiply_adds(
@@ -525,7 +487,7 @@ def tile_multiply_adds(
         Py_ssize_t width = (pixels + n_kw - 1 + VL - 1) // VL * VL
         Py_ssize_t strip_bytes = n_kh * n_ic * width * size
         Py_ssize_t weight_bytes = (n_ic * n_kh * n_kw * scalars * size + CACHE_LINE - 1) // CACHE_LINE * CACHE_LINE
-        Py_ssize_t offset[64]
+        Py_ssize_t offset[32 * 32]
         void *memory = NULL
         char *base
         Taps taps
@@ -540,10 +502,9 @@ def tile_multiply_adds(
     base = <char *> memory
     memset(&taps, 0, sizeof(Taps))
     taps.n_ic, taps.n_kh, taps.n_kw, taps.ic_pitch = n_ic, n_kh, n_kw, width
-    taps.kh_offset, taps.kw_offset, taps.ahead = offset, offset + 32, base
-    for k in range(32):
-        offset[k] = k * n_ic * width
-        offset[32 + k] = k
+    taps.offset, taps.ahead = offset, base
+    for k in range(n_kh * n_kw):
+        offset[k] = (k // n_kw * n_ic * width + k % n_kw) * size
     with nogil:
         if single:
             repeat_tile(
@@ -595,7 +556,6 @@ cdef class Convolution:
         self._set_strip(plan)
         p.n_tasks, p.tiles_per_task = plan.n_tasks, plan.tiles_per_task
         p.work_per_task = plan.work_per_task
-        p.in_place, p.blocks_outside = plan.in_place, plan.blocks_outside
 
     cdef _set_channels(self, plan):
         cdef:
@@ -611,20 +571,24 @@ cdef class Convolution:
             Segment *segments
         rows, cols, problem = plan.rows, plan.cols, plan.problem
         self.tables = calloc(
-            (p.kh + p.kw) * sizeof(Py_ssize_t) + (len(rows.segments) + len(cols.segments)) * sizeof(Segment), 1
+            (p.kh + p.kw + p.kh * p.kw) * sizeof(Py_ssize_t)
+            + (len(rows.segments) + len(cols.segments)) * sizeof(Segment), 1
         )
         if self.tables == NULL:
             raise MemoryError("the offset tables of a convolution")
         offsets = <Py_ssize_t *> self.tables
-        segments = <Segment *> (offsets + p.kh + p.kw)
+        segments = <Segment *> (offsets + p.kh + p.kw + p.kh * p.kw)
         p.ic_pitch = cols.length
         p.row_pitch = p.ic_blk * p.ic_pitch
         p.kh_offset = offsets
         p.kw_offset = offsets + p.kh
+        p.offset = offsets + p.kh + p.kw
         for k, tap in enumerate(rows.taps):
             p.kh_offset[k] = tap * p.row_pitch
         for k, tap in enumerate(cols.taps):
             p.kw_offset[k] = tap
+        for k in range(p.kh * p.kw):
+            p.offset[k] = (p.kh_offset[k // p.kw] + p.kw_offset[k % p.kw]) * plan.vector_bytes // plan.lanes
         p.rows = Axis(problem.ih, problem.pt, problem.sh, len(rows.segments), segments)
         p.cols = Axis(
             problem.iw, problem.pl, problem.sw, len(cols.segments), segments + len(rows.segments)
@@ -710,7 +674,6 @@ cdef class Convolution:
             Py_ssize_t slice_tasks = max(n_threads, n_threads * 2_000_000_000 // p.work_per_task)
             Py_ssize_t chunk
             void *scratch = NULL
-        call.in_place = self._serves_as_strip(call)
         if posix_memalign(&scratch, CACHE_LINE, n_threads * p.thread_bytes) != 0:
             raise MemoryError(f"{n_threads * p.thread_bytes} bytes of scratch for a convolution")
         call.scratch = <char *> scratch
@@ -733,15 +696,3 @@ cdef class Convolution:
                     PyErr_CheckSignals()
         finally:
             free(scratch)
-
-    cdef bint _serves_as_strip(self, Call *call):
-        # The plan has checked the taps and the dtype; pixels must lie side by side, too.
-        cdef:
-            Lowered *p = &self.p
-            Py_ssize_t size = 4 if p.dtype == FLOAT32 else 8
-        return (
-            p.in_place
-            and (call.x_stride[3] * p.cols.step == size or p.ow == 1)
-            and call.x_stride[1] % size == 0
-            and call.x_stride[2] % size == 0
-        )

@@ -36,11 +36,10 @@ cdef struct Lowered:
     Py_ssize_t row_pitch, ic_pitch  # of the strip, in elements
     Py_ssize_t *kh_offset           # of the strip, in elements
     Py_ssize_t *kw_offset
+    Py_ssize_t *offset              # of every tap, in bytes
     Py_ssize_t strip_bytes, tile_bytes, thread_bytes
     Py_ssize_t bias_pitch, group_pitch  # of the packed weights, in elements
     int padding_mode
-    bint in_place
-    bint blocks_outside  # OW_VECTOR: blocks of output channels around the tiles of a row, not inside them
 
 
 cdef struct Call:
@@ -51,7 +50,6 @@ cdef struct Call:
     char *scratch
     Py_ssize_t x_stride[4]
     Py_ssize_t out_stride[4]
-    bint in_place  # the image itself serves as the strip
 
 
 cdef struct Task:

@@ -22,9 +22,6 @@ import numpy as np
 from pyconv._line import Line, lay_out
 from pyconv._problem import ConvProblem
 
-# A tile's accumulators pass through a buffer of 16 rows (14 rounded up to the 8 that are transposed at a time) of at
-# most 4 vectors.
-_TILE_ROWS = 16
 _MAX_NV = 4
 _CACHE_LINE = 64
 
@@ -75,9 +72,6 @@ class Caches:
 class Plan:
     """How a problem is computed. See the module's text; the fields are read by ``_kernels.Convolution``.
 
-    ``in_place``: the image serves as the strip where its strides allow. ``blocks_outside``: under ow-vector, the blocks
-    of output channels are the outer loop and the tiles of a row the inner one.
-
     ``M[NV - 1]`` is the largest number of scalars that go with NV vectors. ``n_oc_blk`` counts the blocks that the
     output channels of a group are packed in, ``n_oc_task`` the tasks that share these blocks out.
     """
@@ -95,8 +89,6 @@ class Plan:
     n_oc_task: int
     rows: Line
     cols: Line
-    in_place: bool
-    blocks_outside: bool
     threads: int
 
     @property
@@ -174,9 +166,8 @@ class Plan:
 
     @property
     def tile_bytes(self) -> int:
-        """Buffer of one tile: its rows rounded up to the 8 that are transposed at a time."""
-        shapes = [(m, nv) for nv, m in enumerate(self.M[: self.NV], start=1) if self.role == "oc" or nv == self.NV]
-        return max(round_up(m, 8) * nv for m, nv in shapes) * self.vector_bytes
+        """Buffer of one tile."""
+        return tile_bytes(self.role, self.NV, self.M, self.vector_bytes)
 
     @property
     def thread_bytes(self) -> int:
@@ -233,30 +224,40 @@ def item_size(problem: ConvProblem) -> int:
     return np.dtype(problem.dtype).itemsize
 
 
+def tile_bytes(role: str, nv: int, most: tuple[int, ...], vector_bytes: int) -> int:
+    """Bytes of the buffer that a tile's accumulators pass through: rows of up to nv vectors.
+
+    Rows are transposed 8 at a time. Under oc-vector, a block of fewer vectors has longer columns of scalars.
+    """
+    shapes = [(m, v) for v, m in enumerate(most[:nv], start=1) if role == "oc" or v == nv]
+    return max(round_up(m, 8) * v for m, v in shapes) * vector_bytes
+
+
 def useful_flops(p: ConvProblem) -> int:
     return 2 * p.mb * p.oc * p.oh * p.ow * (p.ic // p.g) * p.kh * p.kw
 
 
-def tile_cycles(m: int, nv: int) -> float:
+def tile_cycles(m: int, nv: int, loads: float, vector_bytes: int) -> float:
     """Cycles that a tile of m scalars and nv vectors takes for one tap.
 
-    Two multiply-adds and two loads are issued a cycle, six instructions in all; an accumulator is ready again after 4
-    cycles. The loop itself adds about 3 instructions.
+    Two multiply-adds are issued a cycle, six instructions in all; an accumulator is ready again after 4 cycles. Two
+    loads are issued a cycle, but of 64 bytes little more than one is sustained (measured: 1.1, whatever the width that
+    a broadcast reads). The loop itself adds about 3 instructions.
     """
-    return max(m * nv / 2, (m + nv) / 2, 4.0, (m * nv + m + nv + 3) / 6)
+    loads_per_cycle = min(2, 64 // vector_bytes)
+    return max(m * nv / 2, loads / loads_per_cycle, 4.0, (m * nv + m + nv + 3) / 6)
 
 
-def store_cycles(m: int, nv: int, transposed: bool) -> float:
+def store_cycles(m: int, nv: int, lanes: int, vector_bytes: int, transposed: bool) -> float:
     """Cycles from the accumulators to the output, beside some 20 for the call.
 
-    A vector is stored in one cycle, but each row lies in a page of its own, which the few entries for stores of the
-    first translation buffer (16) seldom hold: 8 cycles. Transposing 8 vectors takes 24 shuffles, one a cycle, and the
-    stores; a group of fewer rows ends in twice as many, partial, stores.
+    The output is rarely in the first level cache, and its rows lie a page or more apart: a line written takes 14
+    cycles (measured). Transposing 8 vectors takes 24 shuffles, one a cycle, and each of the pieces of columns that they
+    become goes to another line: 11 cycles.
     """
     if not transposed:
-        return 20 + m * (nv + 8)
-    whole, rest = divmod(m, 8)
-    return 20 + m * nv + nv * (40 * whole + (72 if rest else 0))
+        return 20 + 14 * m * nv * vector_bytes / _CACHE_LINE
+    return 20 + ceil_div(m, 8) * nv * (24 + 11 * lanes)
 
 
 def even_tails(n: int, most: int) -> list[tuple[int, int]]:
@@ -276,9 +277,17 @@ def _cycles(p: ConvProblem, table: TileTable, caches: Caches, tile: tuple[str, i
     if role == "ow":
         vectors, scalars = scalars, vectors
     transposed = (role == "oc") != channels_last
+    lanes = table.vector_bytes // item_size(p)
+    # Vectors of pixels start on the boundary of a cache line for one tap of a row, say: the others are two loads.
+    loads = 1.0 if role == "oc" else 2 - 1 / p.kw
     cycles = sum(
-        blocks * tiles * (taps * tile_cycles(m, v) + store_cycles(m, v, transposed))
-        for v, blocks in even_tails(ceil_div(vectors, table.vector_bytes // item_size(p)), nv)
+        blocks
+        * tiles
+        * (
+            taps * tile_cycles(m, v, m + loads * v, table.vector_bytes)
+            + store_cycles(m, v, lanes, table.vector_bytes, transposed)
+        )
+        for v, blocks in even_tails(ceil_div(vectors, lanes), nv)
         for m, tiles in even_tails(scalars, most[v - 1] if role == "oc" else most[nv - 1])
     )
     # Vectors of pixels start anywhere in a cache line and lie a channel apart, those of packed weights on its boundary
@@ -314,11 +323,9 @@ def _blocks(p: ConvProblem, caches: Caches, overhang: int, unit: int) -> tuple[i
 
     Rows that must be cut are cut into whole tiles, `unit` pixels wide.
 
-    A quarter of L2 leaves room for the weights that stream past the strip. Without neighbours (1x1) nothing is gained
-    by a large strip, and a smaller one is still in the cache when its last block of output channels reads it.
+    A quarter of L2 leaves room for the weights that stream past the strip, and for the pixels of the next one.
     """
-    share = 8 if p.kh == p.kw == 1 else 4
-    budget = caches.l2 // share // item_size(p)
+    budget = caches.l2 // 4 // item_size(p)
     icg = p.ic // p.g
 
     def rows(oh_blk: int) -> Line:
@@ -340,19 +347,19 @@ def _blocks(p: ConvProblem, caches: Caches, overhang: int, unit: int) -> tuple[i
     return oh_blk, ow_blk, ic_blk, rows(oh_blk), line
 
 
-def _serves_as_strip(p: ConvProblem, caches: Caches, ow_blk: int, reach: int) -> bool:
-    """Whether tiles, which read `reach` pixels at a time, may read the image itself.
+def _rows_and_tasks(p: ConvProblem, n_oc_blk: int, most: int) -> tuple[int, int]:
+    """``(oh_blk, n_oc_task)`` for channels in passes: `most` rows of sums, of one block each, fit the cache.
 
-    They may where a tap moves nothing and every vector lies within its row. But what must come from beyond L2 is
-    better read once, row by row, than by every block of output channels.
+    Every block of rows reads all weights again, every share of the output channels the whole image: the least of both.
     """
-    last = p.ow - (ceil_div(p.ow, ow_blk) - 1) * ow_blk
-    return (
-        (p.kh, p.kw, p.pt, p.pb, p.pl, p.pr) == (1, 1, 0, 0, 0, 0)
-        and p.dtype == p.src_dtype
-        and p.ic // p.g * p.ih * p.iw * item_size(p) <= caches.l2
-        and last >= reach
-    )
+    weights, pixels = p.oc * p.kh * p.kw, p.ih * p.iw
+
+    def rows(n_oc_task: int) -> int:
+        oh_blk = max(1, min(p.oh, most // ceil_div(n_oc_blk, n_oc_task)))
+        return ceil_div(p.oh, ceil_div(p.oh, oh_blk))
+
+    n_oc_task = min(range(1, n_oc_blk + 1), key=lambda n: ceil_div(p.oh, rows(n)) * weights + n * pixels)
+    return rows(n_oc_task), n_oc_task
 
 
 # Opening a parallel region costs a few microseconds; below this much work for each thread (some 10 us) it does not pay.
@@ -400,16 +407,16 @@ def make_plan(
     overhang = 0 if role == "oc" else lanes - 1
     unit = largest_m[nv - 1] if role == "oc" else nv * lanes
     oh_blk, ow_blk, ic_blk, rows, cols = _blocks(p, caches, overhang, unit)
+    # The sums of one block's tiles in a row, where they wait for the next channels.
+    row_sums = ceil_div(ow_blk, unit) * tile_bytes(role, nv, largest_m, table.vector_bytes)
     panel = p.kh * p.kw * nv * table.vector_bytes
+    n_oc_task = 1
     if role == "oc" and p.kh * p.kw > 1 and oh_blk < p.oh and panel * p.ic // p.g > caches.l1 // 2:
-        # A large map: as many channels in a pass as keep a block's weights in half of the first level cache, and as
-        # many rows as the sums of a quarter of the second allow. Measured: 8 to 17 % where another thread shares the
-        # core; smaller maps, with few rows for each block of weights, gain nothing.
+        # A large map: as many channels in a pass as keep a block's weights in half of the first level cache. Measured:
+        # 5 to 17 %; smaller maps, with few rows for each block of weights, gain nothing.
         passes = ceil_div(p.ic // p.g, max(1, caches.l1 // 2 // panel))
         ic_blk = ceil_div(p.ic // p.g, passes)
-        row = n_oc_blk * ceil_div(ow_blk, unit) * unit * nv * table.vector_bytes
-        oh_blk = largest(p.oh, lambda n: n * row <= caches.l2 // 4)
-        oh_blk = ceil_div(p.oh, ceil_div(p.oh, oh_blk))
+        oh_blk, n_oc_task = _rows_and_tasks(p, n_oc_blk, caches.l2 // 2 // row_sums)
         rows = lay_out(p.kh, p.sh, p.dh, oh_blk)
     threads = max(1, min(threads, useful_flops(p) // _FLOPS_PER_THREAD))
     if threads > 1:
@@ -418,17 +425,11 @@ def make_plan(
         oh_blk = min(oh_blk, max(1, ceil_div(p.oh, wanted)))
         rows = lay_out(p.kh, p.sh, p.dh, oh_blk)
     tasks = p.mb * p.g * ceil_div(p.oh, oh_blk) * ceil_div(p.ow, ow_blk)
-    n_oc_task = min(n_oc_blk, max(1, ceil_div(threads, max(1, tasks))))
+    n_oc_task = min(n_oc_blk, max(n_oc_task, ceil_div(threads, max(1, tasks))))
     if ic_blk < p.ic // p.g:
-        # The tiles of a task wait in their buffers for the next channels: no more of them than half of L2 holds.
-        tiles = oh_blk * ceil_div(ow_blk, unit)
-        blocks = max(1, caches.l2 // 2 // (tiles * _TILE_ROWS * _MAX_NV * table.vector_bytes))
-        n_oc_task = max(n_oc_task, ceil_div(n_oc_blk, blocks))
-    in_place = _serves_as_strip(p, caches, ow_blk, 1 if role == "oc" else nv * lanes)
-    # Where the strip of a row stays in the first level cache, a block's few output rows are written from end to end;
-    # else a tile's pixels are loaded into that cache once for all blocks.
-    blocks_outside = p.kh * ic_blk * cols.length * item_size(p) <= caches.l1 // 2
+        # The sums of a task wait for the next channels: no more of them than half of the second level cache holds.
+        n_oc_task = max(n_oc_task, ceil_div(n_oc_blk, max(1, caches.l2 // 2 // (oh_blk * row_sums))))
     return Plan(
         problem, table.isa, role, lanes, nv, largest_m, oh_blk, ow_blk, ic_blk, n_oc_blk, n_oc_task, rows, cols,
-        in_place, blocks_outside, min(threads, tasks * n_oc_task),
+        min(threads, tasks * n_oc_task),
     )  # fmt: skip

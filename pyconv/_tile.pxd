@@ -10,20 +10,20 @@
 #     OW_VECTOR   weights [ic][kh][kw][M], packed              NV * VL neighbouring pixels of the strip
 #
 # The caller provides a strip in which every tap of every pixel exists (_strip.pxd): the tile knows no borders, no
-# strides, no layouts. The strip's address of (ic, kh, kw) is ic * ic_pitch + kh_offset[kh] + kw_offset[kw] plus the
-# pixel's number. The chain starts from the bias (a vector for each v under OC_VECTOR, for each m under OW_VECTOR) or,
+# strides, no layouts. The strip's address of (ic, kh, kw) is ic * ic_pitch + offset[kh, kw] plus the pixel's number. The chain starts from the bias (a vector for each v under OC_VECTOR, for each m under OW_VECTOR) or,
 # where the channels come in several passes, from the sums so far. It ends in rows of NV vectors, `pitch` bytes apart:
 # in the output itself where its rows lie so, else in a tile buffer (_store.pxd).
 #
-# M, NV, the role and the usual kernel widths are compile-time constants of an instance (_instances.pxd), so that
-# the loops over m and v unroll and acc lives in registers. Per tap the loop issues M * NV multiply-adds, two a
-# cycle, and M + NV loads, also two a cycle. A multiply-add takes 4 cycles, so at least 8 accumulators keep both
-# units busy. Registers: M * NV accumulators, NV vectors, one scalar (see `tile_fits`).
+# M, NV and the role are compile-time constants of an instance (_instances.pxd), so that the loops over m and v unroll
+# and acc lives in registers. Per tap the loop issues M * NV multiply-adds, two a cycle, and M + NV loads, two a cycle
+# at best (`tile_cycles` in _plan.py). A multiply-add takes 4 cycles, so at least 8 accumulators keep both units busy.
+# Registers: M * NV accumulators, NV vectors, one scalar (see `tile_fits`). The loop over the taps stays a loop: where
+# it is unrolled, the compiler moves accumulators from register to register between the copies.
 #
 # Reference: Goto and van de Geijn, "Anatomy of High-Performance Matrix Multiplication", ACM TOMS 34 (2008);
 # Georganas et al., "Anatomy of High-Performance Deep Learning Convolutions on SIMD Architectures", SC 2018.
 
-from pyconv._vector cimport VECTOR_BYTES, VECTOR_REGISTERS, assume, muladd, prefetch, real, vec
+from pyconv._vector cimport VECTOR_BYTES, VECTOR_REGISTERS, assume, in_register, muladd, prefetch, real, vec
 
 cdef enum:
     OC_VECTOR = 0
@@ -38,11 +38,12 @@ cdef enum:
 
 
 cdef struct Taps:
-    # Where the taps of pixel 0 lie in a strip, in elements.
+    # Where the taps of pixel 0 lie in a strip.
     Py_ssize_t n_ic, n_kh, n_kw
-    Py_ssize_t ic_pitch
-    const Py_ssize_t *kh_offset
+    Py_ssize_t ic_pitch           # in elements
+    const Py_ssize_t *kh_offset   # of the depthwise tile's rows and columns, in elements
     const Py_ssize_t *kw_offset
+    const Py_ssize_t *offset      # of tap kh * n_kw + kw, in bytes
     # A line of the image for each channel that will be wanted soon, in bytes; a pitch of 0 where none will.
     const char *ahead
     Py_ssize_t ahead_pitch
@@ -60,54 +61,56 @@ cdef inline bint depthwise_fits(const int R, const int NV) noexcept nogil:
 
 
 cdef inline void tile(
-    const int role, const int KW, const int NV, const int M,
+    const int role, const bint ONE_TAP, const int NV, const int M,
     const real *strip, const real *weights, const Taps *taps,
-    const vec *start, Py_ssize_t start_m, Py_ssize_t start_v, char *out, Py_ssize_t pitch,
+    const vec *start, bint first, char *out, Py_ssize_t pitch,
 ) noexcept nogil:
-    # KW = 0: the kernel's width is known at run time only. The chain of (m, v) starts from the vector
-    # start[m * start_m + v * start_v].
+    # ONE_TAP: a 1x1 kernel, whose tap lies at the pixel itself. The chain of (m, v) starts from the sums
+    # start[m * NV + v] or, the first time, from the bias.
     cdef:
         vec acc[MAX_ACCUMULATORS]
         vec b[MAX_NV]
         real a
         int m, v
-        Py_ssize_t _ic, kh, kw
+        Py_ssize_t _ic, t
         Py_ssize_t n_ic = taps.n_ic
-        Py_ssize_t n_kh = taps.n_kh
-        Py_ssize_t n_kw = KW if KW else taps.n_kw
+        Py_ssize_t n_taps = 1 if ONE_TAP else taps.n_kh * taps.n_kw
         const char *ahead = taps.ahead
-        const real *row
         const real *pixel
         const real *scalars
         const vec *vectors
+        Py_ssize_t step = NV
+        Py_ssize_t spread = 1
     # A loop that may be skipped costs registers: the accumulators would have to survive two ways around it.
     assume(n_ic > 0)
-    assume(n_kh > 0)
-    assume(n_kw > 0)
+    assume(n_taps > 0)
+    if first:
+        step, spread = (0, 1) if role == OC_VECTOR else (1, 0)
     for m in range(M):
         for v in range(NV):
-            acc[m * NV + v] = start[m * start_m + v * start_v]
+            acc[m * NV + v] = start[v * spread]
+        start = start + step
     for _ic in range(n_ic):
         prefetch(ahead)
         ahead = ahead + taps.ahead_pitch
-        for kh in range(n_kh):
-            row = strip + taps.kh_offset[kh]
-            for kw in range(n_kw):
-                pixel = row + taps.kw_offset[kw]
-                if role == OC_VECTOR:
-                    scalars = pixel
-                    vectors = <const vec *> weights
-                    weights = weights + NV * (VECTOR_BYTES // sizeof(real))
-                else:
-                    scalars = weights
-                    vectors = <const vec *> pixel
-                    weights = weights + M
+        for t in range(n_taps):
+            pixel = strip if ONE_TAP else <const real *> (<const char *> strip + taps.offset[t])
+            if role == OC_VECTOR:
+                scalars = pixel
+                vectors = <const vec *> weights
+                weights = weights + NV * (VECTOR_BYTES // sizeof(real))
+            else:
+                scalars = weights
+                vectors = <const vec *> pixel
+                weights = weights + M
+            for v in range(NV):
+                b[v] = vectors[v]
+                if 1 < M <= 3:  # for so few uses the compiler would rather load it for each
+                    in_register(b[v])
+            for m in range(M):
+                a = scalars[m]
                 for v in range(NV):
-                    b[v] = vectors[v]
-                for m in range(M):
-                    a = scalars[m]
-                    for v in range(NV):
-                        acc[m * NV + v] = muladd(acc[m * NV + v], b[v], a)
+                    acc[m * NV + v] = muladd(acc[m * NV + v], b[v], a)
         strip = strip + taps.ic_pitch
     for m in range(M):
         for v in range(NV):

@@ -40,6 +40,14 @@ cdef extern from *:
 
     #define assume(condition) do { if (!(condition)) __builtin_unreachable(); } while (0)
     #define prefetch(address) __builtin_prefetch(address, 0, 2)
+    #if defined(__AVX512F__)
+    #  define VECTOR_CLASS "v"
+    #elif defined(__x86_64__)
+    #  define VECTOR_CLASS "x"
+    #else
+    #  define VECTOR_CLASS "w"
+    #endif
+    #define in_register(v) __asm__("" : "+" VECTOR_CLASS(v))
 
     #define LOW_2   0, 2
     #define HIGH_2  1, 3
@@ -72,6 +80,8 @@ cdef extern from *:
     void assume(bint condition) noexcept nogil
     # Ask for the cache line of an address, for the second level cache.
     void prefetch(const void *address) noexcept nogil
+    # Keep a value in a vector register here: loaded once, it is not fetched again by each of its uses.
+    void in_register(f32v v) noexcept nogil
     # The halves of a[0] b[0] a[1] b[1] ...
     f32v zip_low_f32(f32v a, f32v b) noexcept nogil
     f32v zip_high_f32(f32v a, f32v b) noexcept nogil

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pyconv import _arguments
-from pyconv._execute import execute
+from pyconv._execute import empty_result, execute
 from pyconv._problem import conv_problem
 
 if TYPE_CHECKING:
@@ -233,7 +233,7 @@ def _convolve(
     elif ndim == 2 and (_is_channels_last(x) or _is_channels_last(w)):
         result = _empty_channels_last(shape, w.dtype)
     else:
-        result = np.empty(shape, w.dtype)
+        result = empty_result(shape, w.dtype)
 
     x4, w4, y4 = x, w, result
     if ndim == 1:
@@ -298,5 +298,5 @@ def _is_channels_last(array: NDArray[Any]) -> bool:
 
 def _empty_channels_last(shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
     *batch, channels, height, width = shape
-    memory = np.empty((*batch, height, width, channels), dtype)
+    memory = empty_result((*batch, height, width, channels), dtype)
     return memory.transpose(*range(len(batch)), -1, -3, -2)

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import ctypes
 import faulthandler
+import math
 import mmap
 import sys
 from collections.abc import Iterator
@@ -58,10 +59,10 @@ class GuardedMemory:
             self._slack.append((slack, slack.copy()))
         return inside[start : start + nbytes]
 
-    def aligned_empty(self, size: int, dtype: str) -> np.ndarray:
+    def aligned_empty(self, shape: tuple[int, ...], dtype: str) -> np.ndarray:
         """Stands in for the package's allocator of packed weights."""
-        nbytes = size * np.dtype(dtype).itemsize
-        return self(-(-nbytes // 64) * 64)[:nbytes].view(dtype)
+        nbytes = math.prod(shape) * np.dtype(dtype).itemsize
+        return self(-(-nbytes // 64) * 64)[:nbytes].view(dtype).reshape(shape)
 
     def intact(self) -> bool:
         """Whether the accessible bytes around the blocks are as they were."""

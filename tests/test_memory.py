@@ -1,4 +1,4 @@
-"""No byte outside the arrays is touched, and the scratch does not grow with the problem."""
+"""No byte outside the arrays is touched, the scratch does not grow with the problem, and results are aligned."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import sys
 import numpy as np
 import pytest
 
+import pyconv
 from _cases import corners
 from _problems import Case, seeds
 from _processes import HERE, python
@@ -88,3 +89,15 @@ def test_scratch_is_bounded(name: str) -> None:
     packed = 2 * np.prod(case.weight_shape) * np.dtype(case.dtype).itemsize
     grown = int(finished.stdout) * 1024
     assert grown < 4 * MIB * case.threads + packed + MIB, f"{grown / MIB:.1f} MiB: {case!r}"
+
+
+@pytest.mark.parametrize("layout", ["contiguous", "channels last"])
+def test_large_results_start_on_a_cache_line(layout: str) -> None:
+    """A vector that crosses two lines is stored at half the speed."""
+    images = np.ones((2, 3, 70, 70), np.float32)
+    if layout == "channels last":
+        images = np.ones((2, 70, 70, 3), np.float32).transpose(0, 3, 1, 2)
+    layer = pyconv.Conv2d(3, 4, 1)
+    held = [layer(images) for _ in range(8)]
+    assert [result.ctypes.data % 64 for result in held] == [0] * 8
+    assert all(result.strides[1] == (4 if layout == "channels last" else 4 * 70 * 70) for result in held)

@@ -63,6 +63,15 @@ def test_sums_that_wait_are_bounded_too(ic: int) -> None:
     assert plan(p).thread_bytes <= 2 * CACHES.l2
 
 
+def test_a_large_map_reads_the_larger_of_weights_and_image_once() -> None:
+    deep = replace(LAYER, ic=512, oc=512, ih=28, iw=28, oh=28, ow=28)
+    wide = replace(LAYER, ih=224, iw=224, oh=224, ow=224)
+    assert plan(deep).n_ic_blk > 1
+    assert (plan(deep).n_oh_blk, plan(deep).n_oc_task > 1) == (1, True)
+    assert plan(wide).n_ic_blk > 1
+    assert (plan(wide).n_oh_blk > 1, plan(wide).n_oc_task) == (True, 1)
+
+
 def test_an_empty_batch_has_a_plan() -> None:
     assert plan(replace(LAYER, mb=0)).n_tasks == 0
 
@@ -130,3 +139,9 @@ def test_every_tap_finds_its_coordinate(taps: int, step: int, dilation: int, blo
             assert holds[line.taps[k] + i] == i * step + k * dilation
     window = (block - 1) * step + (taps - 1) * dilation + 1
     assert len(holds) <= min(window, taps * block)
+
+
+@pytest.mark.parametrize("step", [1, 2, 3])
+def test_the_only_tap_lies_at_the_pixel(step: int) -> None:
+    """The tile of a 1x1 kernel takes that for granted."""
+    assert list(lay_out(1, step, 1, 5, 15).taps) == [0]
