@@ -10,9 +10,10 @@
 #     OW_VECTOR   weights [ic][kh][kw][M], packed              NV * VL neighbouring pixels of the strip
 #
 # The caller provides a strip in which every tap of every pixel exists (_strip.pxd): the tile knows no borders, no
-# strides, no layouts. The strip's address of (ic, kh, kw) is ic * ic_pitch + offset[kh, kw] plus the pixel's number. The chain starts from the bias (a vector for each v under OC_VECTOR, for each m under OW_VECTOR) or,
-# where the channels come in several passes, from the sums so far. It ends in rows of NV vectors, `pitch` bytes apart:
-# in the output itself where its rows lie so, else in a tile buffer (_store.pxd).
+# strides, no layouts. The strip's address of (ic, kh, kw) is ic * ic_pitch + offset[kh, kw] plus the pixel's number.
+# The chain starts from the bias (a vector for each v under OC_VECTOR, for each m under OW_VECTOR) or, where the
+# channels come in several passes, from the sums so far. It ends in rows of NV vectors, `pitch` bytes apart: in the
+# output itself where its rows lie so, else in a tile buffer (_store.pxd).
 #
 # M, NV and the role are compile-time constants of an instance (_instances.pxd), so that the loops over m and v unroll
 # and acc lives in registers. Per tap the loop issues M * NV multiply-adds, two a cycle, and M + NV loads, two a cycle
@@ -51,7 +52,7 @@ cdef struct Taps:
 
 cdef inline bint tile_fits(const int M, const int NV) noexcept nogil:
     # 32 registers: 14x1 (capped: a longer column of scalars gains nothing), 14x2, 8x3, 6x4. 16: 14x1, 6x2, 4x3, 2x4.
-    # 9x3 would fit 32 by count, but spills once the kernel's width is unrolled.
+    # 9x3 would fit 32 as well, but its ninth row would take a transposition of 8 rows of its own.
     return M <= (8 if NV == 3 else MAX_M) and M * NV + NV + 1 <= VECTOR_REGISTERS
 
 

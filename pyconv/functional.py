@@ -88,7 +88,8 @@ def conv2d(
         `out`, or a new array of the weights' dtype, where ``OH = (H + padding above and below -
         dilation * (kernel height - 1) - 1) // stride + 1``. If the input or the weights are
         channels-last in memory (an NHWC array transposed to NCHW), so is the new array; one image
-        counts as a batch of one.
+        counts as a batch of one. From 32 KiB on a new array starts on a cache line of 64 bytes; it
+        is then a view of its memory (``flags.owndata`` is False), which `ndarray.resize` refuses.
 
     Raises
     ------
