@@ -44,24 +44,28 @@ def built() -> tuple[str, ...]:
     return tuple(level for level, name in LEVELS.items() if importlib.util.find_spec(f"pyconv.{name}"))
 
 
-def supported() -> tuple[str, ...]:
-    """Name the levels that this processor and operating system run."""
+def _cpu() -> ModuleType:
     try:
-        cpu = importlib.import_module("pyconv._cpu")
+        return importlib.import_module("pyconv._cpu")
     except ModuleNotFoundError:
         raise ImportError(
             f"pyconv was imported from its source tree, {Path(__file__).parent}, where nothing has been built. "
             "Install it with `pip install .` and run Python from another directory, or, to use it from this one, "
             "run `pip install -e .`"
         ) from None
-    levels: tuple[str, ...] = cpu.supported()
+
+
+def supported() -> tuple[str, ...]:
+    """Name the levels that this processor and operating system run."""
+    levels: tuple[str, ...] = _cpu().supported()
     return levels
 
 
 def _load(level: str) -> Kernels:
     module = importlib.import_module(f"pyconv.{LEVELS[level]}")
     depthwise = [kernel for kernel in _DEPTHWISE_KERNELS if module.has_depthwise(*kernel)]
-    tiles = TileTable.of(level, module.vector_bytes(), module.variants(), depthwise)
+    width = module.vector_bytes()
+    tiles = TileTable.of(level, width, module.variants(), depthwise, _cpu().multiply_adds_per_cycle(width))
     return Kernels(level, module, tiles)
 
 

@@ -28,12 +28,17 @@ _CACHE_LINE = 64
 
 @dataclass(frozen=True, slots=True)
 class TileTable:
-    """What one build of the kernels offers: ``largest[role][NV - 1]`` is the largest M that fits its registers."""
+    """What one build of the kernels offers, on this processor.
+
+    ``largest[role][NV - 1]`` is the largest M that fits its registers; ``fmas`` vectors are multiplied and added in a
+    cycle.
+    """
 
     isa: str
     vector_bytes: int
     largest: tuple[tuple[str, tuple[int, ...]], ...]
     depthwise_kernels: frozenset[tuple[int, int]]
+    fmas: int = 2
 
     @classmethod
     def of(
@@ -42,6 +47,7 @@ class TileTable:
         vector_bytes: int,
         variants: Iterable[tuple[str, int, int]],
         depthwise_kernels: Iterable[tuple[int, int]],
+        fmas: int = 2,
     ) -> TileTable:
         """Summarise the list of variants ``(role, NV, M)`` that a build reports."""
         most: dict[str, list[int]] = {}
@@ -53,6 +59,7 @@ class TileTable:
             vector_bytes,
             tuple((role, tuple(row)) for role, row in most.items()),
             frozenset(depthwise_kernels),
+            fmas,
         )
 
     def most(self, role: str) -> tuple[int, ...]:
@@ -237,26 +244,29 @@ def useful_flops(p: ConvProblem) -> int:
     return 2 * p.mb * p.oc * p.oh * p.ow * (p.ic // p.g) * p.kh * p.kw
 
 
-def tile_cycles(m: int, nv: int, loads: float, vector_bytes: int) -> float:
+def tile_cycles(m: int, nv: int, vector_loads: float, table: TileTable) -> float:
     """Cycles that a tile of m scalars and nv vectors takes for one tap.
 
-    Two multiply-adds are issued a cycle, six instructions in all; an accumulator is ready again after 4 cycles. Two
-    loads are issued a cycle, but of 64 bytes little more than one is sustained (measured: 1.1, whatever the width that
-    a broadcast reads). The loop itself adds about 3 instructions.
+    One or two multiply-adds are issued a cycle, six instructions in all; an accumulator is ready again after 4 cycles.
+    Two loads are issued a cycle, but of 64 bytes one (measured: 1.1). A broadcast into 64 bytes counts as such where
+    the units are as wide, and as a load of 4 bytes where they are not. The loop itself adds about 3 instructions.
     """
-    loads_per_cycle = min(2, 64 // vector_bytes)
-    return max(m * nv / 2, loads / loads_per_cycle, 4.0, (m * nv + m + nv + 3) / 6)
+    wide = min(2, 64 // table.vector_bytes)
+    loads = m / max(wide, 2 // table.fmas) + vector_loads / wide
+    return max(m * nv / table.fmas, loads, 4.0, (m * nv + m + nv + 3) / 6)
 
 
-def store_cycles(m: int, nv: int, lanes: int, vector_bytes: int, transposed: bool) -> float:
-    """Cycles from the accumulators to the output, beside some 20 for the call.
+def store_cycles(m: int, nv: int, lanes: int, vector_bytes: int, transposed: bool, multiplying: float) -> float:
+    """Cycles from the accumulators to the output that multiplying does not hide, beside some 20 for the call.
 
     The output is rarely in the first level cache, and its rows lie a page or more apart: a line written takes 14
-    cycles (measured). Transposing 8 vectors takes 24 shuffles, one a cycle, and each of the pieces of columns that they
-    become goes to another line: 11 cycles.
+    cycles (measured). 16 lines can wait for it while the next tile multiplies; more of them stall it (measured: tiles
+    of up to 14 accumulators take 10 to 20 % less where few taps are summed). Transposing 8 vectors takes 24 shuffles,
+    one a cycle, and each of the pieces of columns that they become goes to another line: 11 cycles.
     """
     if not transposed:
-        return 20 + 14 * m * nv * vector_bytes / _CACHE_LINE
+        lines = m * nv * vector_bytes / _CACHE_LINE
+        return 20 + max(14 * (lines - 16), 14 * lines - multiplying, 0)
     return 20 + ceil_div(m, 8) * nv * (24 + 11 * lanes)
 
 
@@ -280,16 +290,12 @@ def _cycles(p: ConvProblem, table: TileTable, caches: Caches, tile: tuple[str, i
     lanes = table.vector_bytes // item_size(p)
     # Vectors of pixels start on the boundary of a cache line for one tap of a row, say: the others are two loads.
     loads = 1.0 if role == "oc" else 2 - 1 / p.kw
-    cycles = sum(
-        blocks
-        * tiles
-        * (
-            taps * tile_cycles(m, v, m + loads * v, table.vector_bytes)
-            + store_cycles(m, v, lanes, table.vector_bytes, transposed)
-        )
-        for v, blocks in even_tails(ceil_div(vectors, lanes), nv)
-        for m, tiles in even_tails(scalars, most[v - 1] if role == "oc" else most[nv - 1])
-    )
+    cycles = 0.0
+    for v, blocks in even_tails(ceil_div(vectors, lanes), nv):
+        for m, tiles in even_tails(scalars, most[v - 1] if role == "oc" else most[nv - 1]):
+            multiplying = taps * tile_cycles(m, v, loads * v, table)
+            storing = store_cycles(m, v, lanes, table.vector_bytes, transposed, multiplying)
+            cycles += blocks * tiles * (multiplying + storing)
     # Vectors of pixels start anywhere in a cache line and lie a channel apart, those of packed weights on its boundary
     # and in a row. It shows where they do not stay in the first level cache (measured: 0 to 15 %).
     far = role == "ow" and p.kw > 1 and taps * nv * table.vector_bytes > caches.l1
@@ -362,6 +368,10 @@ def _rows_and_tasks(p: ConvProblem, n_oc_blk: int, most: int) -> tuple[int, int]
     return rows(n_oc_task), n_oc_task
 
 
+# The second level cache delivers 32 to 64 bytes a cycle at its best. Weights that stream past a tile may take this many
+# of them; the pixels, and what the prefetcher gets wrong, take the rest.
+_L2_STREAM = 16
+
 # Opening a parallel region costs a few microseconds; below this much work for each thread (some 10 us) it does not pay.
 _FLOPS_PER_THREAD = 1_000_000
 
@@ -411,9 +421,16 @@ def make_plan(
     row_sums = ceil_div(ow_blk, unit) * tile_bytes(role, nv, largest_m, table.vector_bytes)
     panel = p.kh * p.kw * nv * table.vector_bytes
     n_oc_task = 1
-    if role == "oc" and p.kh * p.kw > 1 and oh_blk < p.oh and panel * p.ic // p.g > caches.l1 // 2:
+    streamed = table.vector_bytes * table.fmas / largest_m[nv - 1]  # bytes of weights for a cycle of multiply-adds
+    if (
+        role == "oc"
+        and p.kh * p.kw > 1
+        and oh_blk < p.oh
+        and panel * p.ic // p.g > caches.l1 // 2
+        and streamed >= _L2_STREAM
+    ):
         # A large map: as many channels in a pass as keep a block's weights in half of the first level cache. Measured:
-        # 5 to 17 %; smaller maps, with few rows for each block of weights, gain nothing.
+        # 5 to 17 %; smaller maps, with few rows for each block of weights, gain nothing. Nor do slower units.
         passes = ceil_div(p.ic // p.g, max(1, caches.l1 // 2 // panel))
         ic_blk = ceil_div(p.ic // p.g, passes)
         oh_blk, n_oc_task = _rows_and_tasks(p, n_oc_blk, caches.l2 // 2 // row_sums)

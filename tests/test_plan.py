@@ -72,6 +72,19 @@ def test_a_large_map_reads_the_larger_of_weights_and_image_once() -> None:
     assert (plan(wide).n_oh_blk > 1, plan(wide).n_oc_task) == (True, 1)
 
 
+def test_units_of_half_the_width_leave_time_to_stream_weights() -> None:
+    deep = replace(LAYER, ic=512, oc=512, ih=28, iw=28, oh=28, ow=28)
+    assert make_plan(deep, AVX512, CACHES, 1).n_ic_blk > 1
+    assert make_plan(deep, replace(AVX512, fmas=1), CACHES, 1).n_ic_blk == 1
+
+
+def test_few_taps_take_no_more_accumulators_than_can_wait_to_be_stored() -> None:
+    first = replace(LAYER, ic=3, ih=224, iw=224, oh=224, ow=224)
+    chosen = make_plan(first, replace(AVX512, fmas=1), CACHES, 1)
+    assert chosen.role == "ow"
+    assert chosen.M[chosen.NV - 1] * chosen.NV <= 16
+
+
 def test_an_empty_batch_has_a_plan() -> None:
     assert plan(replace(LAYER, mb=0)).n_tasks == 0
 
