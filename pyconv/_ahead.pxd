@@ -43,7 +43,10 @@ cdef inline Ahead pixels_of(const Lowered *p, const Call *call, Py_ssize_t index
     memset(&ahead, 0, sizeof(Ahead))
     ahead.data = call.x
     ahead.tiles = 1
-    if index >= p.n_tasks or index % p.n_oc_task or p.n_ic_blk > 1 or call.x_stride[3] != p.pixel_bytes:
+    if (
+        index >= p.n_tasks or index % p.n_oc_task or p.n_ic_blk > 1 or p.g_blk > 1
+        or call.x_stride[3] != p.pixel_bytes
+    ):
         return ahead
     t = decode(p, index)
     begin = max(0, t.oh_start * p.rows.step - p.rows.pad)

@@ -31,7 +31,9 @@ from pyconv._pack cimport pack_group
 from pyconv._peak cimport CHAINS, multiply_add_chains
 from pyconv._split cimport Split, size_of, split, split_by, start_of
 from pyconv._store cimport scatter
-from pyconv._strip cimport Axis, Image, Segment, gather, int16, int32, int64, int8, uint16, uint32, uint64, uint8
+from pyconv._strip cimport (
+    Axis, Image, Segment, gather, gather_dense, int16, int32, int64, int8, is_dense, pixel, uint16, uint32, uint64, uint8,
+)
 from pyconv._tile cimport (
     DEPTHWISE, MAX_M, MAX_NV, MAX_ROWS, OC_VECTOR, OW_VECTOR, Taps, depthwise_fits, tile_fits,
 )
@@ -87,42 +89,48 @@ cdef void dw_3s1(
     int NV, int R, const real *strip, Py_ssize_t row_pitch, const real *weights, const Taps *taps,
     const vec *bias, char *out, Py_ssize_t pitch,
 ) noexcept nogil:
-    depthwise_by_nv(3, 1, NV, R, strip, row_pitch, weights, taps, bias, out, pitch)
+    if taps.n_kw == 3:
+        depthwise_by_nv(3, 3, 1, NV, R, strip, row_pitch, weights, taps, bias, out, pitch)
+    else:
+        depthwise_by_nv(3, 0, 1, NV, R, strip, row_pitch, weights, taps, bias, out, pitch)
 
 
 cdef void dw_3s2(
     int NV, int R, const real *strip, Py_ssize_t row_pitch, const real *weights, const Taps *taps,
     const vec *bias, char *out, Py_ssize_t pitch,
 ) noexcept nogil:
-    depthwise_by_nv(3, 2, NV, R, strip, row_pitch, weights, taps, bias, out, pitch)
+    if taps.n_kw == 3:
+        depthwise_by_nv(3, 3, 2, NV, R, strip, row_pitch, weights, taps, bias, out, pitch)
+    else:
+        depthwise_by_nv(3, 0, 2, NV, R, strip, row_pitch, weights, taps, bias, out, pitch)
 
 
 cdef void dw_5s1(
     int NV, int R, const real *strip, Py_ssize_t row_pitch, const real *weights, const Taps *taps,
     const vec *bias, char *out, Py_ssize_t pitch,
 ) noexcept nogil:
-    depthwise_by_nv(5, 1, NV, R, strip, row_pitch, weights, taps, bias, out, pitch)
+    depthwise_by_nv(5, 0, 1, NV, R, strip, row_pitch, weights, taps, bias, out, pitch)
 
 
 cdef void dw_5s2(
     int NV, int R, const real *strip, Py_ssize_t row_pitch, const real *weights, const Taps *taps,
     const vec *bias, char *out, Py_ssize_t pitch,
 ) noexcept nogil:
-    depthwise_by_nv(5, 2, NV, R, strip, row_pitch, weights, taps, bias, out, pitch)
+    depthwise_by_nv(5, 0, 2, NV, R, strip, row_pitch, weights, taps, bias, out, pitch)
 
 
 cdef void dw_7s1(
     int NV, int R, const real *strip, Py_ssize_t row_pitch, const real *weights, const Taps *taps,
     const vec *bias, char *out, Py_ssize_t pitch,
 ) noexcept nogil:
-    depthwise_by_nv(7, 1, NV, R, strip, row_pitch, weights, taps, bias, out, pitch)
+    depthwise_by_nv(7, 0, 1, NV, R, strip, row_pitch, weights, taps, bias, out, pitch)
 
 
 cdef void dw_7s2(
     int NV, int R, const real *strip, Py_ssize_t row_pitch, const real *weights, const Taps *taps,
     const vec *bias, char *out, Py_ssize_t pitch,
 ) noexcept nogil:
-    depthwise_by_nv(7, 2, NV, R, strip, row_pitch, weights, taps, bias, out, pitch)
+    depthwise_by_nv(7, 0, 2, NV, R, strip, row_pitch, weights, taps, bias, out, pitch)
 
 
 cdef inline void run_tile_vec(
@@ -180,42 +188,50 @@ cdef inline void run_depthwise(
         run_depthwise_vec(SH, NV, R, strip, row_pitch, weights, taps, <const f64v *> bias, out, pitch)
 
 
+cdef void gather_strip(
+    const Lowered *p, real *strip, const pixel *pixels, const Image *image, const Task *t, Py_ssize_t n_ic,
+) noexcept nogil:
+    gather(
+        strip, p.row_pitch, p.ic_pitch, pixels, image, &p.rows, &p.cols, n_ic,
+        t.oh_start, t.n_oh, t.ow_start, t.n_ow, t.overhang,
+    )
+
+
+cdef void gather_dense_strip(
+    const Lowered *p, real *strip, const Image *image, const Task *t, Py_ssize_t n_ic,
+) noexcept nogil:
+    gather_dense(
+        strip, p.row_pitch, p.ic_pitch, image, &p.rows, &p.cols, n_ic,
+        t.oh_start, t.n_oh, t.ow_start, t.n_ow, t.overhang,
+    )
+
+
 cdef inline void gather_pixels(
     const Lowered *p, real *strip, const Image *image, const Task *t, Py_ssize_t n_ic,
 ) noexcept nogil:
     # From the image's dtype to the accumulator's. float32 accumulators take the integers that they hold exactly.
-    if p.pixel == FLOAT32:
-        if real is float:
-            gather(strip, p.row_pitch, p.ic_pitch, <const float *> image.data, image, &p.rows, &p.cols, n_ic,
-                   t.oh_start, t.n_oh, t.ow_start, t.n_ow, t.overhang)
-    elif p.pixel == UINT8 or p.pixel == BOOL:
-        gather(strip, p.row_pitch, p.ic_pitch, <const uint8 *> image.data, image, &p.rows, &p.cols, n_ic,
-               t.oh_start, t.n_oh, t.ow_start, t.n_ow, t.overhang)
-    elif p.pixel == INT8:
-        gather(strip, p.row_pitch, p.ic_pitch, <const int8 *> image.data, image, &p.rows, &p.cols, n_ic,
-               t.oh_start, t.n_oh, t.ow_start, t.n_ow, t.overhang)
-    elif p.pixel == UINT16:
-        gather(strip, p.row_pitch, p.ic_pitch, <const uint16 *> image.data, image, &p.rows, &p.cols, n_ic,
-               t.oh_start, t.n_oh, t.ow_start, t.n_ow, t.overhang)
-    elif p.pixel == INT16:
-        gather(strip, p.row_pitch, p.ic_pitch, <const int16 *> image.data, image, &p.rows, &p.cols, n_ic,
-               t.oh_start, t.n_oh, t.ow_start, t.n_ow, t.overhang)
-    elif real is double:
-        if p.pixel == FLOAT64:
-            gather(strip, p.row_pitch, p.ic_pitch, <const double *> image.data, image, &p.rows, &p.cols, n_ic,
-                   t.oh_start, t.n_oh, t.ow_start, t.n_ow, t.overhang)
-        elif p.pixel == UINT32:
-            gather(strip, p.row_pitch, p.ic_pitch, <const uint32 *> image.data, image, &p.rows, &p.cols, n_ic,
-                   t.oh_start, t.n_oh, t.ow_start, t.n_ow, t.overhang)
-        elif p.pixel == INT32:
-            gather(strip, p.row_pitch, p.ic_pitch, <const int32 *> image.data, image, &p.rows, &p.cols, n_ic,
-                   t.oh_start, t.n_oh, t.ow_start, t.n_ow, t.overhang)
-        elif p.pixel == UINT64:
-            gather(strip, p.row_pitch, p.ic_pitch, <const uint64 *> image.data, image, &p.rows, &p.cols, n_ic,
-                   t.oh_start, t.n_oh, t.ow_start, t.n_ow, t.overhang)
+    if p.pixel == p.dtype:
+        if is_dense(image, &p.cols, sizeof(real)):
+            gather_dense_strip(p, strip, image, t, n_ic)
         else:
-            gather(strip, p.row_pitch, p.ic_pitch, <const int64 *> image.data, image, &p.rows, &p.cols, n_ic,
-                   t.oh_start, t.n_oh, t.ow_start, t.n_ow, t.overhang)
+            gather_strip(p, strip, <const real *> image.data, image, t, n_ic)
+    elif p.pixel == UINT8 or p.pixel == BOOL:
+        gather_strip(p, strip, <const uint8 *> image.data, image, t, n_ic)
+    elif p.pixel == INT8:
+        gather_strip(p, strip, <const int8 *> image.data, image, t, n_ic)
+    elif p.pixel == UINT16:
+        gather_strip(p, strip, <const uint16 *> image.data, image, t, n_ic)
+    elif p.pixel == INT16:
+        gather_strip(p, strip, <const int16 *> image.data, image, t, n_ic)
+    elif real is double:
+        if p.pixel == UINT32:
+            gather_strip(p, strip, <const uint32 *> image.data, image, t, n_ic)
+        elif p.pixel == INT32:
+            gather_strip(p, strip, <const int32 *> image.data, image, t, n_ic)
+        elif p.pixel == UINT64:
+            gather_strip(p, strip, <const uint64 *> image.data, image, t, n_ic)
+        else:
+            gather_strip(p, strip, <const int64 *> image.data, image, t, n_ic)
 
 
 cdef struct Pass:
@@ -233,6 +249,16 @@ cdef inline char *output_of(
     return (
         call.out + t.n * call.out_stride[0] + (t.g * p.ocg + oc) * call.out_stride[1]
         + (t.oh_start + row) * call.out_stride[2] + (t.ow_start + col) * call.out_stride[3]
+    )
+
+
+cdef inline bint fits_output(
+    const Call *call, const Task *t, Py_ssize_t row, Py_ssize_t width, Py_ssize_t size,
+) noexcept nogil:
+    # Whether a vector of `width` pixels from the start of a row on can be stored as it is. What reaches past the row
+    # lands on the rows below it, where these follow at once: they are this task's and will be written after it.
+    return call.out_stride[3] == size and (
+        width <= t.n_ow or (call.out_stride[2] == t.n_ow * size and row * t.n_ow + width <= t.n_oh * t.n_ow)
     )
 
 
@@ -293,7 +319,7 @@ cdef inline void multiply_ow(
     cdef:
         Py_ssize_t VL = VECTOR_BYTES // sizeof(real)
         Py_ssize_t taps = p.kh * p.kw
-        Py_ssize_t row, i, block, oc, m, col, width
+        Py_ssize_t row, i, block, oc, m, col, width, lanes
         int NV
         Split tiles = split_by((t.n_ow + VL - 1) // VL, p.NV)
         const real *weights
@@ -306,8 +332,9 @@ cdef inline void multiply_ow(
                 NV = <int> size_of(&tiles, i)
                 width = NV * VL
                 col = max(0, min(start_of(&tiles, i) * VL, t.n_ow - width))
+                lanes = width if fits_output(call, t, row, width, sizeof(real)) else min(width, t.n_ow)
                 multiply_tile(
-                    OW_VECTOR, NV, m, min(width, t.n_ow - col), strip + row * p.row_pitch + col, weights, q,
+                    OW_VECTOR, NV, m, lanes, strip + row * p.row_pitch + col, weights, q,
                     group + oc * VL, c, output_of(p, call, t, oc, row, col), call.out_stride[1], call.out_stride[3],
                 )
                 c = c + q.tile_pitch
@@ -318,43 +345,47 @@ cdef inline void multiply_dw(
     const Lowered *p, const Call *call, const Task *t, Pass *q,
     const real *strip, const real *group, real *c,
 ) noexcept nogil:
-    # Vectors of pixels in several rows times the weights of one channel.
+    # Vectors of pixels in several rows times the weights of one channel. Rows that a dilation apart share their input:
+    # a tile takes every `dh`-th row.
     cdef:
         Py_ssize_t VL = VECTOR_BYTES // sizeof(real)
-        Py_ssize_t oc, i, j, row, n_rows, start, col, width
+        Py_ssize_t oc, i, j, first, row, n_rows, start, col, width
+        Py_ssize_t row_pitch = p.dh * p.row_pitch
+        Py_ssize_t out_pitch = p.dh * call.out_stride[2]
         int NV
-        Split tiles = split_by((t.n_ow + VL - 1) // VL, p.NV)
-        Split bands = split_by(t.n_oh, p.M[p.NV])
+        # Tiles no wider than the row: the last one moves back to end with it, and no tile needs a buffer.
+        Split tiles = split_by((t.n_ow + VL - 1) // VL, max(1, min(p.NV, t.n_ow // VL)))
+        Split bands
         const real *weights
         const real *pixels
         char *out
     for oc in range(t.block_begin, t.block_end):
         weights = group + p.bias_pitch + oc * p.kh * p.kw
-        row = 0
-        for j in range(bands.parts):
-            n_rows = size_of(&bands, j)
-            start = 0
-            for i in range(tiles.parts):
-                NV = <int> size_of(&tiles, i)
-                width = NV * VL
-                col = max(0, min(start, t.n_ow - width))
-                pixels = strip + row * p.row_pitch + col
-                out = output_of(p, call, t, oc, row, col)
-                if width <= t.n_ow and call.out_stride[3] == <Py_ssize_t> sizeof(real):
-                    run_depthwise(
-                        p.rows.step, NV, <int> n_rows, pixels, p.row_pitch, weights, &q.taps, group + oc * VL,
-                        out, call.out_stride[2],
-                    )
-                else:
-                    run_depthwise(
-                        p.rows.step, NV, <int> n_rows, pixels, p.row_pitch, weights, &q.taps, group + oc * VL,
-                        <char *> c, width * sizeof(real),
-                    )
-                    scatter(
-                        c, n_rows, min(width, t.n_ow), width, out, call.out_stride[2], call.out_stride[3],
-                    )
-                start = start + width
-            row = row + n_rows
+        for first in range(min(p.dh, t.n_oh)):
+            bands = split_by((t.n_oh - first + p.dh - 1) // p.dh, p.M[p.NV])
+            row = first
+            for j in range(bands.parts):
+                n_rows = size_of(&bands, j)
+                start = 0
+                for i in range(tiles.parts):
+                    NV = <int> size_of(&tiles, i)
+                    width = NV * VL
+                    col = max(0, min(start, t.n_ow - width))
+                    pixels = strip + row * p.row_pitch + col
+                    out = output_of(p, call, t, oc, row, col)
+                    if (p.dh == 1 or width <= t.n_ow) and fits_output(call, t, row + n_rows - 1, width, sizeof(real)):
+                        run_depthwise(
+                            p.rows.step, NV, <int> n_rows, pixels, row_pitch, weights, &q.taps, group + oc * VL,
+                            out, out_pitch,
+                        )
+                    else:
+                        run_depthwise(
+                            p.rows.step, NV, <int> n_rows, pixels, row_pitch, weights, &q.taps, group + oc * VL,
+                            <char *> c, width * sizeof(real),
+                        )
+                        scatter(c, n_rows, min(width, t.n_ow), width, out, out_pitch, call.out_stride[3])
+                    start = start + width
+                row = row + n_rows * p.dh
     # end: oc
 
 
@@ -366,9 +397,10 @@ cdef inline void run_task_of(
         Pass q
         Image image
         Py_ssize_t i
+        Py_ssize_t end = t.g + t.n_g
         real *strip = <real *> scratch
         real *c = <real *> (scratch + p.strip_bytes)
-        const real *group = (<const real *> call.packed) + t.g * p.group_pitch
+        const real *group
     q.taps.n_kh = p.kh
     q.taps.n_kw = p.kw
     q.taps.kh_offset = p.kh_offset
@@ -381,19 +413,22 @@ cdef inline void run_task_of(
     image.ih_stride = call.x_stride[2]
     image.iw_stride = call.x_stride[3]
     image.padding_mode = p.padding_mode
-    for i in range(p.n_ic_blk):
-        q.first = i == 0
-        q.last = i == p.n_ic_blk - 1
-        q.ic_start = i * p.ic_blk
-        q.taps.n_ic = min(p.ic_blk, p.icg - q.ic_start)
-        image.data = call.x + t.n * call.x_stride[0] + (t.g * p.icg + q.ic_start) * call.x_stride[1]
-        gather_pixels(p, strip, &image, &t, q.taps.n_ic)
-        if p.role == OC_VECTOR:
-            multiply_oc(p, call, &t, &q, strip, group, c)
-        elif p.role == OW_VECTOR:
-            multiply_ow(p, call, &t, &q, strip, group, c)
-        else:
-            multiply_dw(p, call, &t, &q, strip, group, c)
+    while t.g < end:
+        group = (<const real *> call.packed) + t.g * p.group_pitch
+        for i in range(p.n_ic_blk):
+            q.first = i == 0
+            q.last = i == p.n_ic_blk - 1
+            q.ic_start = i * p.ic_blk
+            q.taps.n_ic = min(p.ic_blk, p.icg - q.ic_start)
+            image.data = call.x + t.n * call.x_stride[0] + (t.g * p.icg + q.ic_start) * call.x_stride[1]
+            gather_pixels(p, strip, &image, &t, q.taps.n_ic)
+            if p.role == OC_VECTOR:
+                multiply_oc(p, call, &t, &q, strip, group, c)
+            elif p.role == OW_VECTOR:
+                multiply_ow(p, call, &t, &q, strip, group, c)
+            else:
+                multiply_dw(p, call, &t, &q, strip, group, c)
+        t.g = t.g + 1
 
 
 cdef void run_task(const Lowered *p, const Call *call, Py_ssize_t index, Py_ssize_t thread) noexcept nogil:
@@ -549,7 +584,9 @@ cdef class Convolution:
         p.NV = plan.NV
         for nv, m in enumerate(plan.M, start=1):
             p.M[nv] = m
-        p.oh_blk, p.ow_blk, p.ic_blk = plan.oh_blk, plan.ow_blk, plan.ic_blk
+        p.dh = problem.dh
+        p.g_blk, p.oh_blk, p.ow_blk, p.ic_blk = plan.g_blk, plan.oh_blk, plan.ow_blk, plan.ic_blk
+        p.n_g_blk = plan.n_g_blk
         p.n_oh_blk, p.n_ow_blk, p.n_ic_blk = plan.n_oh_blk, plan.n_ow_blk, plan.n_ic_blk
         p.n_oc_task = plan.n_oc_task
         self._set_channels(plan)

@@ -1,7 +1,7 @@
 # A plan as C sees it: numbers and offset tables, no decisions; what a call adds to it; and one task of a call.
 #
-# Tasks are numbered through, image by image, group by group, row block by row block, column block by column block, with
-# the blocks of output channels last: neighbours in number share a strip, then an image.
+# Tasks are numbered through, image by image, block of groups by block of groups, row block by row block, column block by
+# column block, with the blocks of output channels last: neighbours in number share a strip, then an image.
 
 from pyconv._split cimport Split, size_of, start_of
 from pyconv._strip cimport Axis
@@ -25,9 +25,9 @@ cdef struct Lowered:
     int role, dtype, pixel, NV
     Py_ssize_t pixel_bytes, lanes
     Py_ssize_t M[MAX_NV + 1]  # the largest M of a tile with NV vectors
-    Py_ssize_t mb, g, icg, ocg, oh, ow, kh, kw
-    Py_ssize_t oh_blk, ow_blk, ic_blk
-    Py_ssize_t n_oh_blk, n_ow_blk, n_ic_blk, n_oc_task
+    Py_ssize_t mb, g, icg, ocg, oh, ow, kh, kw, dh
+    Py_ssize_t g_blk, oh_blk, ow_blk, ic_blk
+    Py_ssize_t n_g_blk, n_oh_blk, n_ow_blk, n_ic_blk, n_oc_task
     Py_ssize_t n_tasks, work_per_task, tiles_per_task
     Split oc_split    # output channels of a group (oc: in vectors) into blocks of packed weights
     Split task_split  # these blocks into tasks
@@ -53,7 +53,7 @@ cdef struct Call:
 
 
 cdef struct Task:
-    Py_ssize_t n, g, oh_start, n_oh, ow_start, n_ow, block_begin, block_end
+    Py_ssize_t n, g, n_g, oh_start, n_oh, ow_start, n_ow, block_begin, block_end
     Py_ssize_t overhang  # slots that a vector reads past the last column: none where tiles move back instead
 
 
@@ -72,6 +72,7 @@ cdef inline Task decode(const Lowered *p, Py_ssize_t index) noexcept nogil:
     t.oh_start = index % p.n_oh_blk * p.oh_blk
     t.n_oh = min(p.oh_blk, p.oh - t.oh_start)
     index = index // p.n_oh_blk
-    t.g = index % p.g
-    t.n = index // p.g
+    t.g = index % p.n_g_blk * p.g_blk
+    t.n_g = min(p.g_blk, p.g - t.g)
+    t.n = index // p.n_g_blk
     return t

@@ -80,7 +80,8 @@ class Plan:
     """How a problem is computed. See the module's text; the fields are read by ``_kernels.Convolution``.
 
     ``M[NV - 1]`` is the largest number of scalars that go with NV vectors. ``n_oc_blk`` counts the blocks that the
-    output channels of a group are packed in, ``n_oc_task`` the tasks that share these blocks out.
+    output channels of a group are packed in, ``n_oc_task`` the tasks that share these blocks out. A task takes ``g_blk``
+    groups one after the other: more than one where they are small.
     """
 
     problem: ConvProblem
@@ -89,6 +90,7 @@ class Plan:
     lanes: int
     NV: int
     M: tuple[int, ...]
+    g_blk: int
     oh_blk: int
     ow_blk: int
     ic_blk: int
@@ -97,6 +99,10 @@ class Plan:
     rows: Line
     cols: Line
     threads: int
+
+    @property
+    def n_g_blk(self) -> int:
+        return ceil_div(self.problem.g, self.g_blk)
 
     @property
     def n_oh_blk(self) -> int:
@@ -113,7 +119,7 @@ class Plan:
     @property
     def n_tasks(self) -> int:
         p = self.problem
-        return p.mb * p.g * self.n_oh_blk * self.n_ow_blk * self.n_oc_task
+        return p.mb * self.n_g_blk * self.n_oh_blk * self.n_ow_blk * self.n_oc_task
 
     @property
     def flops(self) -> int:
@@ -125,7 +131,7 @@ class Plan:
         """Operations of a task, and 50 for each element that is gathered or stored: the time it takes in memory."""
         p = self.problem
         tasks = max(1, self.n_tasks)
-        gathered = self.rows.length * self.ic_blk * self.n_ic_blk * self.cols.length
+        gathered = self.g_blk * self.rows.length * self.ic_blk * self.n_ic_blk * self.cols.length
         return self.flops // tasks + 50 * (gathered + p.mb * p.oc * p.oh * p.ow // tasks) + 1
 
     @property
@@ -304,7 +310,7 @@ def _cycles(p: ConvProblem, table: TileTable, caches: Caches, tile: tuple[str, i
 
 def _choose_tile(p: ConvProblem, table: TileTable, caches: Caches, channels_last: bool) -> tuple[str, int]:
     """Choose the cheapest (role, NV)."""
-    if p.ic == p.g and p.dh == 1 and p.oc <= 2 * p.g and (p.kh, p.sh) in table.depthwise_kernels:
+    if p.ic == p.g and 1 in (p.dh, p.sh) and p.oc <= 2 * p.g and (p.kh, p.sh) in table.depthwise_kernels:
         most = table.most("dw")
         fitting = [nv for nv in range(1, _MAX_NV + 1) if most[nv - 1] >= min(p.oh, 2)]
         vectors = ceil_div(p.ow, table.vector_bytes // item_size(p))
@@ -374,6 +380,9 @@ _L2_STREAM = 16
 
 # Opening a parallel region costs a few microseconds; below this much work for each thread (some 10 us) it does not pay.
 _FLOPS_PER_THREAD = 1_000_000
+# Small groups are put together up to this many operations, as long as there are tasks enough to even out the threads.
+_FLOPS_PER_TASK = 10_000_000
+_TASKS_PER_THREAD = 4
 
 
 @lru_cache(maxsize=1024)
@@ -446,7 +455,12 @@ def make_plan(
     if ic_blk < p.ic // p.g:
         # The sums of a task wait for the next channels: no more of them than half of the second level cache holds.
         n_oc_task = max(n_oc_task, ceil_div(n_oc_blk, max(1, caches.l2 // 2 // (oh_blk * row_sums))))
+    g_blk = 1
+    if p.g > 1 and tasks == p.mb * p.g and n_oc_task == 1 and ic_blk == p.ic // p.g:
+        most = p.g if threads == 1 else max(1, p.mb * p.g // (_TASKS_PER_THREAD * threads))
+        g_blk = max(1, min(p.g, most, _FLOPS_PER_TASK * p.mb * p.g // max(1, useful_flops(p))))
+        tasks = p.mb * ceil_div(p.g, g_blk)
     return Plan(
-        problem, table.isa, role, lanes, nv, largest_m, oh_blk, ow_blk, ic_blk, n_oc_blk, n_oc_task, rows, cols,
+        problem, table.isa, role, lanes, nv, largest_m, g_blk, oh_blk, ow_blk, ic_blk, n_oc_blk, n_oc_task, rows, cols,
         min(threads, tasks * n_oc_task),
     )  # fmt: skip

@@ -14,7 +14,7 @@
 
 from libc.string cimport memcpy, memset
 
-from pyconv._vector cimport VECTOR_BYTES, copy_row, copy_rows, real, transpose8
+from pyconv._vector cimport VECTOR_BYTES, clear_ends, copy_even, copy_row, copy_rows, real, transpose8
 
 ctypedef unsigned char uint8
 ctypedef signed char int8
@@ -42,6 +42,9 @@ cdef enum:
     REFLECT = 1
     REPLICATE = 2
     CIRCULAR = 3
+
+cdef enum:
+    KNOWN_RUNS = 8  # of a row's segments, found once for all rows: a division is slower than a short row
 
 
 cdef struct Segment:
@@ -96,6 +99,10 @@ cdef inline Py_ssize_t source_of(int padding_mode, Py_ssize_t i, Py_ssize_t exte
     return -1
 
 
+cdef inline bint is_padded(const Run *run) noexcept nogil:
+    return run.low > 0 or run.high < run.count
+
+
 cdef inline void gather_border(
     real *slots, const pixel *line, const Image *image, const Axis *cols, const Run *run,
     Py_ssize_t begin, Py_ssize_t end,
@@ -120,8 +127,11 @@ cdef inline void gather_inside(
             for j in range(n):
                 slots[j] = <real> line[j]
     elif stride == 2 * sizeof(pixel):
-        for j in range(n):
-            slots[j] = <real> line[2 * j]
+        if pixel is real:
+            copy_even(slots, line, n)
+        else:
+            for j in range(n):
+                slots[j] = <real> line[2 * j]
     else:
         for j in range(n):
             slots[j] = <real> (<const pixel *> (<const char *> line + j * stride))[0]
@@ -152,12 +162,14 @@ cdef inline void transpose_inside(
 
 
 cdef inline void gather_row(
-    real *row, Py_ssize_t ic_pitch, const pixel *line, const Image *image, const Axis *cols,
+    real *row, Py_ssize_t ic_pitch, const pixel *line, const Image *image, const Axis *cols, const Run *known,
     Py_ssize_t n_ic, Py_ssize_t start, Py_ssize_t n, Py_ssize_t overhang,
 ) noexcept nogil:
-    # One row of the image, all channels: output columns [start, start + n), then zeros for `overhang` more.
+    # One row of the image, all channels: output columns [start, start + n), then zeros for `overhang` more. `known` are
+    # the runs of the first KNOWN_RUNS segments.
     cdef:
-        Py_ssize_t s, ic, j, filled
+        Py_ssize_t s, ic, j
+        bint borders, zeros, filled
         Py_ssize_t stride = cols.step * image.iw_stride
         bint channels_last = n_ic > 1 and image.ic_stride == sizeof(pixel) and stride != sizeof(pixel)
         Run run
@@ -165,31 +177,37 @@ cdef inline void gather_row(
         const pixel *channel
         const pixel *inside
     for s in range(cols.n_segments):
-        run = run_of(cols, &cols.segments[s], start, n)
+        run = known[s] if s < KNOWN_RUNS else run_of(cols, &cols.segments[s], start, n)
         slots = row + cols.segments[s].offset
         inside = line
         if run.high > run.low:
             inside = <const pixel *> (<const char *> line + (run.first + run.low * cols.step) * image.iw_stride)
-        filled = 0
+        borders = is_padded(&run)
+        zeros = image.padding_mode == ZEROS
+        filled = False
         if pixel is real:
-            if stride == sizeof(pixel) and run.low == 0 and run.high == run.count and not overhang:
+            if stride == sizeof(pixel) and not borders and not overhang:
                 copy_rows(slots, ic_pitch, inside, image.ic_stride, n_ic, run.count)
                 continue
             if channels_last and run.high > run.low:
                 transpose_inside(slots + run.low, ic_pitch, inside, stride, n_ic, run.high - run.low)
-                filled = 1
+                filled = True
         for ic in range(n_ic):
-            channel = <const pixel *> (<const char *> line + ic * image.ic_stride)
-            gather_border(slots, channel, image, cols, &run, 0, run.low)
+            if zeros and not filled:
+                if borders or overhang:
+                    clear_ends(slots, run.low, run.high, run.count + overhang)
+            elif borders or overhang:
+                channel = <const pixel *> (<const char *> line + ic * image.ic_stride)
+                gather_border(slots, channel, image, cols, &run, 0, run.low)
+                gather_border(slots, channel, image, cols, &run, run.high, run.count)
+                for j in range(run.count, run.count + overhang):
+                    slots[j] = 0
             if not filled and run.high > run.low:
                 gather_inside(
                     slots + run.low,
                     <const pixel *> (<const char *> inside + ic * image.ic_stride),
                     stride, run.high - run.low,
                 )
-            gather_border(slots, channel, image, cols, &run, run.high, run.count)
-            for j in range(run.count, run.count + overhang):
-                slots[j] = 0
             slots = slots + ic_pitch
 
 
@@ -203,7 +221,10 @@ cdef inline void gather(
     cdef:
         Py_ssize_t s, j, source
         Run run
+        Run known[KNOWN_RUNS]
         real *row
+    for s in range(min(cols.n_segments, KNOWN_RUNS)):
+        known[s] = run_of(cols, &cols.segments[s], ow_start, n_ow)
     for s in range(rows.n_segments):
         run = run_of(rows, &rows.segments[s], oh_start, n_oh)
         row = strip + rows.segments[s].offset * row_pitch
@@ -214,6 +235,60 @@ cdef inline void gather(
             else:
                 gather_row(
                     row, ic_pitch, <const pixel *> (image.data + source * image.ih_stride),
-                    image, cols, n_ic, ow_start, n_ow, overhang,
+                    image, cols, known, n_ic, ow_start, n_ow, overhang,
                 )
             row = row + row_pitch
+
+
+cdef inline bint is_dense(const Image *image, const Axis *cols, Py_ssize_t pixel_bytes) noexcept nogil:
+    # Whether `gather_dense` serves: neighbouring pixels, every one or every second of them, zeros around.
+    return image.iw_stride == pixel_bytes and cols.step <= 2 and image.padding_mode == ZEROS
+
+
+cdef inline void gather_dense(
+    real *strip, Py_ssize_t row_pitch, Py_ssize_t ic_pitch,
+    const Image *image, const Axis *rows, const Axis *cols, Py_ssize_t n_ic,
+    Py_ssize_t oh_start, Py_ssize_t n_oh, Py_ssize_t ow_start, Py_ssize_t n_ow, Py_ssize_t overhang,
+) noexcept nogil:
+    # `gather` for the ordinary case, in which a row takes little more time than it takes to copy.
+    cdef:
+        Py_ssize_t s, k, j, ic, n, end, low, high
+        Py_ssize_t row_step = rows.step * image.ih_stride
+        Py_ssize_t ic_stride = image.ic_stride
+        bint every = cols.step == 1
+        Run run
+        Run part
+        real *row
+        real *slots
+        const char *line
+        const char *inside
+    for s in range(rows.n_segments):
+        run = run_of(rows, &rows.segments[s], oh_start, n_oh)
+        row = strip + rows.segments[s].offset * row_pitch
+        if run.low:
+            memset(row, 0, run.low * row_pitch * sizeof(real))
+        if run.high < run.count:
+            memset(row + run.high * row_pitch, 0, (run.count - run.high) * row_pitch * sizeof(real))
+        if run.high <= run.low:
+            continue
+        row = row + run.low * row_pitch
+        line = image.data + (run.first + run.low * rows.step) * image.ih_stride
+        for k in range(cols.n_segments):
+            part = run_of(cols, &cols.segments[k], ow_start, n_ow)
+            low, high = part.low, part.high
+            n = high - low
+            end = part.count + overhang
+            inside = line + (part.first + low * cols.step) * <Py_ssize_t> sizeof(real)
+            slots = row + cols.segments[k].offset
+            for j in range(run.high - run.low):
+                for ic in range(n_ic):
+                    if n < end:
+                        clear_ends(slots + ic * ic_pitch, low, high, end)
+                    if every:
+                        copy_row(
+                            <char *> (slots + ic * ic_pitch + low), <const real *> (inside + ic * ic_stride), n,
+                        )
+                    else:
+                        copy_even(slots + ic * ic_pitch + low, <const real *> (inside + ic * ic_stride), n)
+                slots = slots + row_pitch
+                inside = inside + row_step

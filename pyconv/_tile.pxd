@@ -118,36 +118,72 @@ cdef inline void tile(
             (<vec *> (out + m * pitch))[v] = acc[m * NV + v]
 
 
+cdef inline void depthwise_row(
+    const int i, const int KH, const int KW, const int SH, const int NV, const int R,
+    const real *strip, Py_ssize_t row_pitch, const real *weights, const Taps *taps, vec *acc,
+) noexcept nogil:
+    # Row i of the input, for every row of the output that it serves.
+    cdef:
+        vec x[MAX_NV]
+        int r, v
+        # The first of them.
+        int first = (i - KH + SH) // SH if i >= KH else 0
+        Py_ssize_t kw
+        Py_ssize_t n_kw = KW if KW else taps.n_kw
+        const real *row = strip + first * row_pitch + taps.kh_offset[i - first * SH]
+        const vec *pixels
+    assume(n_kw > 0)
+    for kw in range(n_kw):
+        pixels = <const vec *> (row + taps.kw_offset[kw])
+        for v in range(NV):
+            x[v] = pixels[v]
+        for r in range(R):
+            if 0 <= i - r * SH < KH:
+                for v in range(NV):
+                    acc[r * NV + v] = muladd(acc[r * NV + v], x[v], weights[(i - r * SH) * n_kw + kw])
+
+
 cdef inline void depthwise_tile(
-    const int KH, const int SH, const int NV, const int R,
+    const int KH, const int KW, const int SH, const int NV, const int R,
     const real *strip, Py_ssize_t row_pitch, const real *weights, const Taps *taps,
     const vec *bias, char *out, Py_ssize_t pitch,
 ) noexcept nogil:
     # One input channel feeds one output channel: no outer product. R output rows at once, so that each row of the
     # input is loaded once for all of them: input row i = r * SH + kh serves output row r as its tap kh. As i
-    # ascends so does kh for every r: the chain of each output is still kh, kw ascending.
+    # ascends so does kh for every r: the chain of each output is still kh, kw ascending. KW is 0 where the kernel's width
+    # is not known at compile time. The rows are written out one by one because the compiler unrolls no loop around the
+    # loop over kw, and accumulators that are chosen at run time live in memory.
     cdef:
         vec acc[MAX_ROWS * MAX_NV]
-        vec x[MAX_NV]
-        int i, r, v, first
-        Py_ssize_t kw
-        const real *row
-        const vec *pixels
-    assume(taps.n_kw > 0)
+        int r, v
     for r in range(R * NV):
         acc[r] = bias[0]
-    for i in range((R - 1) * SH + KH):
-        # The first output row that input row i serves.
-        first = (i - KH + SH) // SH if i >= KH else 0
-        row = strip + first * row_pitch + taps.kh_offset[i - first * SH]
-        for kw in range(taps.n_kw):
-            pixels = <const vec *> (row + taps.kw_offset[kw])
-            for v in range(NV):
-                x[v] = pixels[v]
-            for r in range(R):
-                if 0 <= i - r * SH < KH:
-                    for v in range(NV):
-                        acc[r * NV + v] = muladd(acc[r * NV + v], x[v], weights[(i - r * SH) * taps.n_kw + kw])
+    if (R - 1) * SH + KH > 0:
+        depthwise_row(0, KH, KW, SH, NV, R, strip, row_pitch, weights, taps, acc)
+    if (R - 1) * SH + KH > 1:
+        depthwise_row(1, KH, KW, SH, NV, R, strip, row_pitch, weights, taps, acc)
+    if (R - 1) * SH + KH > 2:
+        depthwise_row(2, KH, KW, SH, NV, R, strip, row_pitch, weights, taps, acc)
+    if (R - 1) * SH + KH > 3:
+        depthwise_row(3, KH, KW, SH, NV, R, strip, row_pitch, weights, taps, acc)
+    if (R - 1) * SH + KH > 4:
+        depthwise_row(4, KH, KW, SH, NV, R, strip, row_pitch, weights, taps, acc)
+    if (R - 1) * SH + KH > 5:
+        depthwise_row(5, KH, KW, SH, NV, R, strip, row_pitch, weights, taps, acc)
+    if (R - 1) * SH + KH > 6:
+        depthwise_row(6, KH, KW, SH, NV, R, strip, row_pitch, weights, taps, acc)
+    if (R - 1) * SH + KH > 7:
+        depthwise_row(7, KH, KW, SH, NV, R, strip, row_pitch, weights, taps, acc)
+    if (R - 1) * SH + KH > 8:
+        depthwise_row(8, KH, KW, SH, NV, R, strip, row_pitch, weights, taps, acc)
+    if (R - 1) * SH + KH > 9:
+        depthwise_row(9, KH, KW, SH, NV, R, strip, row_pitch, weights, taps, acc)
+    if (R - 1) * SH + KH > 10:
+        depthwise_row(10, KH, KW, SH, NV, R, strip, row_pitch, weights, taps, acc)
+    if (R - 1) * SH + KH > 11:
+        depthwise_row(11, KH, KW, SH, NV, R, strip, row_pitch, weights, taps, acc)
+    if (R - 1) * SH + KH > 12:
+        depthwise_row(12, KH, KW, SH, NV, R, strip, row_pitch, weights, taps, acc)
     for r in range(R):
         for v in range(NV):
             (<vec *> (out + r * pitch))[v] = acc[r * NV + v]

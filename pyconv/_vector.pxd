@@ -33,6 +33,10 @@ cdef extern from *:
     #endif
     typedef float  f32v __attribute__((vector_size(VECTOR_BYTES), aligned(4), may_alias));
     typedef double f64v __attribute__((vector_size(VECTOR_BYTES), aligned(8), may_alias));
+    typedef float  f32q __attribute__((vector_size(16), aligned(4), may_alias));
+    typedef double f64q __attribute__((vector_size(16), aligned(8), may_alias));
+    typedef int       i32q __attribute__((vector_size(16)));
+    typedef long long i64q __attribute__((vector_size(16)));
     typedef int       i32v __attribute__((vector_size(VECTOR_BYTES)));
     typedef long long i64v __attribute__((vector_size(VECTOR_BYTES)));
 
@@ -57,6 +61,10 @@ cdef extern from *:
     #define HIGH_8  4, 12, 5, 13, 6, 14, 7, 15
     #define LOW_16  0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23
     #define HIGH_16 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31
+    #define EVEN_2  0, 3
+    #define EVEN_4  0, 2, 5, 7
+    #define EVEN_8  0, 2, 4, 6, 9, 11, 13, 15
+    #define EVEN_16 0, 2, 4, 6, 8, 10, 12, 14, 17, 19, 21, 23, 25, 27, 29, 31
     #define PASTE(half, lanes)  half##lanes
     #define INDICES(half, lanes) PASTE(half, lanes)
     #if defined(__clang__)
@@ -68,9 +76,17 @@ cdef extern from *:
     #define zip_high_f32(a, b) SHUFFLE(i32v, a, b, INDICES(HIGH_, F32_LANES))
     #define zip_low_f64(a, b)  SHUFFLE(i64v, a, b, INDICES(LOW_, F64_LANES))
     #define zip_high_f64(a, b) SHUFFLE(i64v, a, b, INDICES(HIGH_, F64_LANES))
+    #define even_f32(a, b) SHUFFLE(i32v, a, b, INDICES(EVEN_, F32_LANES))
+    #define even_f64(a, b) SHUFFLE(i64v, a, b, INDICES(EVEN_, F64_LANES))
+    #define even_f32q(a, b) SHUFFLE(i32q, a, b, EVEN_4)
+    #define even_f64q(a, b) SHUFFLE(i64q, a, b, EVEN_2)
+    #define zeros_f32() ((f32v){0})
+    #define zeros_f64() ((f64v){0})
     """
     ctypedef float f32v
     ctypedef double f64v
+    ctypedef float f32q  # of 16 bytes, in every build
+    ctypedef double f64q
     enum:
         VECTOR_BYTES
         VECTOR_REGISTERS
@@ -87,6 +103,13 @@ cdef extern from *:
     f32v zip_high_f32(f32v a, f32v b) noexcept nogil
     f64v zip_low_f64(f64v a, f64v b) noexcept nogil
     f64v zip_high_f64(f64v a, f64v b) noexcept nogil
+    # a[0] a[2] ... b[1] b[3] ...: every second element, where b starts one element before the end of a.
+    f32v even_f32(f32v a, f32v b) noexcept nogil
+    f64v even_f64(f64v a, f64v b) noexcept nogil
+    f32q even_f32q(f32q a, f32q b) noexcept nogil
+    f64q even_f64q(f64q a, f64q b) noexcept nogil
+    f32v zeros_f32() noexcept nogil
+    f64v zeros_f64() noexcept nogil
 
 
 ctypedef fused real:
@@ -195,3 +218,83 @@ cdef inline void copy_rows(
         copy_rows_vec(<char *> to, to_pitch * 4, <const f32v *> source, pitch, rows, n * 4)
     else:
         copy_rows_vec(<char *> to, to_pitch * 8, <const f64v *> source, pitch, rows, n * 8)
+
+
+ctypedef fused few_vec:
+    f32q
+    f64q
+
+
+cdef inline void copy_even_few(few_vec *to, const real *source, Py_ssize_t n, Py_ssize_t lanes) noexcept nogil:
+    # As `copy_even_vec`, for rows shorter than its vectors.
+    cdef:
+        Py_ssize_t i, start
+        const few_vec *first
+        const few_vec *second
+    for i in range((n + lanes - 1) // lanes):
+        start = min(i * lanes, n - lanes)
+        first = <const few_vec *> (source + 2 * start)
+        second = <const few_vec *> (source + 2 * start + lanes - 1)
+        if few_vec is f32q:
+            (<few_vec *> (<real *> to + start))[0] = even_f32q(first[0], second[0])
+        else:
+            (<few_vec *> (<real *> to + start))[0] = even_f64q(first[0], second[0])
+
+
+cdef inline void copy_even_vec(vec *to, const real *source, Py_ssize_t n, Py_ssize_t lanes) noexcept nogil:
+    # In whole vectors, the last of which ends with the row. Nothing beyond source[2 * (n - 1)] is read.
+    cdef:
+        Py_ssize_t i, start
+        const vec *first
+        const vec *second
+    for i in range((n + lanes - 1) // lanes):
+        start = min(i * lanes, n - lanes)
+        first = <const vec *> (source + 2 * start)
+        second = <const vec *> (source + 2 * start + lanes - 1)
+        if vec is f32v:
+            (<vec *> (<real *> to + start))[0] = even_f32(first[0], second[0])
+        else:
+            (<vec *> (<real *> to + start))[0] = even_f64(first[0], second[0])
+
+
+cdef inline void copy_even(real *to, const real *source, Py_ssize_t n) noexcept nogil:
+    # n of every second element.
+    cdef:
+        Py_ssize_t lanes = VECTOR_BYTES // sizeof(real)
+        Py_ssize_t few = 16 // sizeof(real)
+        Py_ssize_t i
+    if n < few:
+        for i in range(n):
+            to[i] = source[2 * i]
+    elif n < lanes:
+        if real is float:
+            copy_even_few(<f32q *> to, source, n, few)
+        else:
+            copy_even_few(<f64q *> to, source, n, few)
+    elif real is float:
+        copy_even_vec(<f32v *> to, source, n, lanes)
+    else:
+        copy_even_vec(<f64v *> to, source, n, lanes)
+
+
+cdef inline void clear_ends_vec(vec *row, vec *end, vec zeros, Py_ssize_t before, Py_ssize_t after) noexcept nogil:
+    if before:
+        row[0] = zeros
+    if after:
+        end[0] = zeros
+
+
+cdef inline void clear_ends(real *row, Py_ssize_t low, Py_ssize_t high, Py_ssize_t end) noexcept nogil:
+    # Zeros in [0, low) and [high, end) of a row whose middle will be written afterwards: it may be cleared, too.
+    cdef:
+        Py_ssize_t lanes = VECTOR_BYTES // sizeof(real)
+        Py_ssize_t i
+    if low > lanes or end - high > lanes or end < lanes:
+        for i in range(low):
+            row[i] = 0
+        for i in range(high, end):
+            row[i] = 0
+    elif real is float:
+        clear_ends_vec(<f32v *> row, <f32v *> (row + end - lanes), zeros_f32(), low, end - high)
+    else:
+        clear_ends_vec(<f64v *> row, <f64v *> (row + end - lanes), zeros_f64(), low, end - high)

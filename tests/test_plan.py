@@ -41,7 +41,8 @@ def test_few_output_channels_put_pixels_into_vectors() -> None:
 
 def test_depthwise_has_a_tile_of_its_own_where_one_exists() -> None:
     assert plan(DEPTHWISE).role == "dw"
-    assert plan(replace(DEPTHWISE, dh=2, pt=2, pb=2)).role != "dw"
+    assert plan(replace(DEPTHWISE, dh=2, pt=2, pb=2)).role == "dw"
+    assert plan(replace(DEPTHWISE, dh=2, sh=2, pt=2, pb=2, oh=28)).role != "dw"
     assert plan(replace(DEPTHWISE, kh=2, pt=0, pb=1)).role != "dw"
 
 
