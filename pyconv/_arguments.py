@@ -4,6 +4,7 @@ Each function takes one argument as it came and returns the one form that the re
 knows, or raises. What the arguments mean to each other is the business of `_problem`.
 
     integer, positive, integers      a Python int, or a tuple of them
+    settings                         all settings of a call, in the order of its arguments
     padding                          the same, a string, or a tuple of (before, after) pairs
     array                            a base ndarray: native, aligned, of a supported dtype
     parameter                        a copy for a layer to own, cast to its dtype
@@ -120,6 +121,19 @@ def padding_mode(value: object) -> str:
         return value
     allowed = ", ".join(map(repr, PADDING_MODES))
     raise ConvError(f"padding_mode must be one of {{{allowed}}}, but got padding_mode='{value}'")
+
+
+def settings(
+    stride: object, pads: object, dilation: object, groups: object, mode: object
+) -> tuple[Ints, Padding, Ints, int, str]:
+    """Take stride, padding, dilation, groups and padding_mode, each as its own function does."""
+    return (
+        integers(stride, "stride"),
+        padding(pads),
+        integers(dilation, "dilation"),
+        integer(groups, "groups"),
+        padding_mode(mode),
+    )
 
 
 def _index(value: object) -> int | None:

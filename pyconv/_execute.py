@@ -1,7 +1,8 @@
 """Carry a problem out: plan, lower, pack, run.
 
-Lowered plans are kept in a bounded cache: they hold numbers and offset tables, never data. Packed weights belong to
-whoever froze the weights (a module in ``eval()``), in a dictionary keyed by the plan's packing.
+A `Job` is a problem on arrays of one layout. It keeps the plan of its last call, because calls repeat. Jobs and lowered
+plans are kept in bounded caches: they hold numbers and offset tables, never data. Packed weights belong to whoever
+froze the weights (a module in ``eval()``), in a dictionary keyed by the plan's packing.
 """
 
 from __future__ import annotations
@@ -9,14 +10,14 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pyconv._caches import detect
-from pyconv._dispatch import build_of, kernels
-from pyconv._plan import Plan, item_size, make_plan
+from pyconv._dispatch import Kernels, build_of, kernels
+from pyconv._plan import Caches, Plan, is_serial, item_size, make_plan
 from pyconv._problem import ConvProblem
 from pyconv._threads import threads_for
 
@@ -26,7 +27,8 @@ _MOST = 2**63 - 1 - _CACHE_LINE  # bytes of an array
 CACHES = detect()
 
 Array = NDArray[Any]
-Packs = dict[tuple[object, ...], Array]
+Packs = dict[str, Array]
+Layout = tuple[tuple[int, ...], tuple[int, ...]]  # shape and strides
 
 
 @lru_cache(maxsize=1024)
@@ -52,7 +54,7 @@ def aligned_empty(shape: tuple[int, ...], dtype: str | np.dtype[Any]) -> Array:
 
 
 def empty_result(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
-    """Make an array for a result: aligned where its size makes up for the microsecond that this takes.
+    """Make an uninitialised array: aligned where its size makes up for the microsecond that this takes.
 
     A vector stored across two cache lines takes twice as long as one within a line.
     """
@@ -61,7 +63,6 @@ def empty_result(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
     return aligned_empty(shape, dtype)
 
 
-@lru_cache(maxsize=1024)
 def _one_row(problem: ConvProblem) -> ConvProblem | None:
     """Make a dense 1x1 convolution, which sees no neighbours, one row of pixels: tiles divide it better."""
     p = problem
@@ -70,66 +71,117 @@ def _one_row(problem: ConvProblem) -> ConvProblem | None:
     return replace(p, ih=1, iw=p.ih * p.iw, oh=1, ow=p.oh * p.ow)
 
 
-def _collapses(array: Array) -> bool:
+def _collapses(shape: tuple[int, ...], strides: tuple[int, ...]) -> bool:
     """Whether rows follow one another, so that (h, w) is one axis of pixels."""
-    h, w = array.shape[2:]
-    return bool(h == 1 or w == 1 or array.strides[2] == w * array.strides[3])
-
-
-def _plan(problem: ConvProblem, num_threads: int | None, channels_last: bool) -> Plan:
-    build = kernels()
-    # OpenMP's own limit counts too: it is what threadpoolctl and the affinity mask set.
-    threads = min(threads_for(num_threads), build.module.max_threads())
-    return make_plan(problem, build.tiles, CACHES, threads, channels_last)
+    h, w = shape[-2:]
+    return h == 1 or w == 1 or strides[-2] == w * strides[-1]
 
 
 def plan_of(problem: ConvProblem) -> Plan:
     """Return the plan of a problem whose arrays are dense."""
-    return _plan(_one_row(problem) or problem, None, channels_last=False)
+    return Job(_one_row(problem) or problem, channels_last=False).step(None).plan
 
 
-def execute(
-    problem: ConvProblem,
-    x: Array,
-    weight: Array,
-    bias: Array | None,
-    out: Array,
-    num_threads: int | None = None,
-    packs: Packs | None = None,
-) -> None:
-    """Convolve ``x`` into ``out``.
+class Step(NamedTuple):
+    """A job's plan in the state that the process is in, ready to be run."""
+
+    threads: int
+    build: Kernels
+    caches: Caches
+    plan: Plan
+    convolution: Any  # the plan, lowered by the build
+
+
+class Job:
+    """One problem on arrays of one layout.
 
     Parameters
     ----------
     problem : ConvProblem
         What to compute.
-    x, weight, bias, out : ndarray
-        (mb, ic, ih, iw), (oc, ic // g, kh, kw), (oc,) and (mb, oc, oh, ow): native byte order, aligned, any strides;
-        `out` writable and disjoint from the inputs.
-    num_threads : int, optional
-        The most threads to use.
-    packs : dict, optional
-        Where packed weights are kept for the next call. Without it they are packed for this call only.
+    channels_last : bool
+        Whether neighbouring channels of the output, not neighbouring pixels, lie side by side.
+    axes : {1, 2}, optional
+        Spatial axes of the arrays.
     """
-    if not problem.mb:
-        return
+
+    __slots__ = ("_axes", "_channels_last", "_last", "_problem", "_serial")
+
+    def __init__(self, problem: ConvProblem, *, channels_last: bool, axes: int = 2) -> None:
+        self._problem = problem
+        self._channels_last = channels_last
+        self._axes = axes
+        self._serial = is_serial(problem)
+        self._last: Step | None = None
+
+    def step(self, num_threads: int | None) -> Step:
+        """Return the plan for at most this many threads (None: as many as the process allows)."""
+        build = kernels()
+        # OpenMP's own limit counts too: it is what threadpoolctl and the affinity mask set.
+        threads = 1 if self._serial else min(threads_for(num_threads), build.module.max_threads())
+        last = self._last
+        if last is None or last.threads != threads or last.build is not build or last.caches is not CACHES:
+            plan = make_plan(self._problem, build.tiles, CACHES, threads, self._channels_last)
+            self._last = last = Step(threads, build, CACHES, plan, _lower(plan))
+        return last
+
+    def run(
+        self,
+        x: Array,
+        weight: Array,
+        bias: Array | None,
+        out: Array,
+        num_threads: int | None = None,
+        packs: Packs | None = None,
+    ) -> None:
+        """Convolve ``x`` into ``out``.
+
+        Parameters
+        ----------
+        x, out : ndarray
+            Of the shapes and strides that the job was made for: native byte order, aligned; `out` writable and disjoint
+            from the inputs.
+        weight, bias : ndarray
+            As `conv_problem` accepted them: native byte order, aligned, any strides.
+        num_threads : int, optional
+            The most threads to use.
+        packs : dict, optional
+            Where packed weights are kept for the next call. Without it they are packed for this call only.
+        """
+        if self._problem.mb:
+            step = self.step(num_threads)
+            _run(step.plan, step.convolution, x, weight, bias, out, self._axes, packs)
+
+
+@lru_cache(maxsize=1024)
+def job_for(problem: ConvProblem, axes: int, x: Layout, out: Layout) -> Job:
+    """Make the job of a problem on arrays of these layouts, with `axes` spatial axes, with or without a batch axis."""
     row = _one_row(problem)
-    if row and _collapses(x) and _collapses(out):
+    if row and _collapses(*x) and _collapses(*out):
         problem = row
-        x = x.reshape(row.mb, row.ic, 1, row.iw)
-        out = out.reshape(row.mb, row.oc, 1, row.ow)
-    channels_last = out.strides[1] == out.itemsize != out.strides[3]
-    plan = _plan(problem, num_threads, channels_last)
-    run(plan, x, weight, bias, out, packs)
+    pixel, channel = out[1][-1], out[1][-1 - axes]
+    return Job(problem, channels_last=channel == item_size(problem) != pixel, axes=axes)
 
 
-def run(plan: Plan, x: Array, weight: Array, bias: Array | None, out: Array, packs: Packs | None = None) -> None:
-    """Carry out one plan."""
-    convolution = _lower(plan)
+def run(plan: Plan, x: Array, weight: Array, bias: Array | None, out: Array) -> None:
+    """Carry out one plan on arrays (mb, ic, ih, iw), (oc, ic // g, kh, kw), (oc,) and (mb, oc, oh, ow)."""
+    _run(plan, _lower(plan), x, weight, bias, out, 2, None)
+
+
+def _run(
+    plan: Plan,
+    convolution: Any,
+    x: Array,
+    weight: Array,
+    bias: Array | None,
+    out: Array,
+    axes: int,
+    packs: Packs | None,
+) -> None:
     packed = None if packs is None else packs.get(plan.packing)
     if packed is None:
-        packed = aligned_empty((plan.packed_size,), plan.problem.dtype)
+        packed = empty_result((plan.packed_size,), weight.dtype)
         convolution.pack(weight, bias, packed)
         if packs is not None:
             packs[plan.packing] = packed
-    convolution(x, packed, out, plan.threads)
+    convolution(x, packed, out, plan.threads, axes)

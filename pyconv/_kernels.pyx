@@ -555,6 +555,17 @@ def tile_multiply_adds(
     return 2 * repeats * n_ic * n_kh * n_kw * M * NV * VL
 
 
+cdef void set_strides(Py_ssize_t *strides, const Py_buffer *array, int axes, bint one_row) noexcept:
+    # Of image, channel, row and pixel.
+    cdef int last = array.ndim - 1
+    strides[0] = array.strides[0] if last > axes else 0
+    strides[1] = array.strides[last - axes]
+    strides[2] = array.strides[last - 1] if axes == 2 else 0
+    strides[3] = array.strides[last]
+    if one_row and axes == 2 and array.shape[last] == 1:
+        strides[3] = strides[2]  # a column as a row; the stride of an axis of length 1 means nothing
+
+
 cdef class Convolution:
     """A plan, lowered: ``pack`` the weights, then call it on arrays.
 
@@ -639,58 +650,62 @@ cdef class Convolution:
         free(self.tables)
 
     def pack(self, weight, bias, packed):
-        """Fill ``packed`` (`packed_size` elements of the plan) from ``weight`` and ``bias``."""
+        """Fill ``packed`` (`packed_size` elements of the plan) from ``weight`` (oc, ic // g[, kh], kw) and ``bias``."""
         cdef:
             Py_buffer w, b, to
-            Py_ssize_t g
-            Lowered *p = &self.p
-            const char *group_bias = NULL
-            Py_ssize_t bias_stride = 0
+            Py_ssize_t strides[4]
         PyObject_GetBuffer(weight, &w, PyBUF_STRIDES)
         try:
             PyObject_GetBuffer(packed, &to, PyBUF_STRIDES | PyBUF_WRITABLE)
             try:
-                if bias is not None:
-                    PyObject_GetBuffer(bias, &b, PyBUF_STRIDES)
-                    bias_stride = b.strides[0]
+                set_strides(strides, &w, w.ndim - 2, False)
+                strides[0] = w.strides[0]
+                if bias is None:
+                    self._pack(<const char *> w.buf, strides, NULL, 0, to.buf)
+                    return
+                PyObject_GetBuffer(bias, &b, PyBUF_STRIDES)
                 try:
-                    with nogil:
-                        for g in range(p.g):
-                            if bias is not None:
-                                group_bias = <const char *> b.buf + g * p.ocg * bias_stride
-                            if p.dtype == FLOAT32:
-                                pack_group(
-                                    p, <const float *> to.buf, <const char *> w.buf + g * p.ocg * w.strides[0],
-                                    w.strides, group_bias, bias_stride, <float *> to.buf + g * p.group_pitch,
-                                )
-                            else:
-                                pack_group(
-                                    p, <const double *> to.buf, <const char *> w.buf + g * p.ocg * w.strides[0],
-                                    w.strides, group_bias, bias_stride, <double *> to.buf + g * p.group_pitch,
-                                )
+                    self._pack(<const char *> w.buf, strides, <const char *> b.buf, b.strides[0], to.buf)
                 finally:
-                    if bias is not None:
-                        PyBuffer_Release(&b)
+                    PyBuffer_Release(&b)
             finally:
                 PyBuffer_Release(&to)
         finally:
             PyBuffer_Release(&w)
 
-    def __call__(self, x, packed, out, Py_ssize_t n_threads):
-        """Convolve ``x`` (mb, ic, ih, iw) with packed weights into ``out`` (mb, oc, oh, ow), any strides."""
+    cdef _pack(
+        self, const char *weight, const Py_ssize_t *strides, const char *bias, Py_ssize_t bias_stride, void *packed,
+    ):
+        cdef:
+            Lowered *p = &self.p
+            Py_ssize_t g
+        with nogil:
+            for g in range(p.g):
+                if p.dtype == FLOAT32:
+                    pack_group(p, weight, strides, bias, bias_stride, <float *> packed + g * p.group_pitch)
+                else:
+                    pack_group(p, weight, strides, bias, bias_stride, <double *> packed + g * p.group_pitch)
+                weight = weight + p.ocg * strides[0]
+                if bias != NULL:
+                    bias = bias + p.ocg * bias_stride
+
+    def __call__(self, x, packed, out, Py_ssize_t n_threads, int axes):
+        """Convolve ``x`` (mb, ic, ih, iw) with packed weights into ``out`` (mb, oc, oh, ow), any strides.
+
+        The batch axis may be missing, and with `axes` 1 the height is. A problem of one row takes images whose rows
+        follow one another as one row.
+        """
         cdef:
             Py_buffer xb, wb, ob
             Call call
-            int i
         PyObject_GetBuffer(x, &xb, PyBUF_STRIDES)
         try:
             PyObject_GetBuffer(packed, &wb, PyBUF_STRIDES)
             try:
                 PyObject_GetBuffer(out, &ob, PyBUF_STRIDES | PyBUF_WRITABLE)
                 try:
-                    for i in range(4):
-                        call.x_stride[i] = xb.strides[i]
-                        call.out_stride[i] = ob.strides[i]
+                    set_strides(call.x_stride, &xb, axes, self.p.rows.extent == 1)
+                    set_strides(call.out_stride, &ob, axes, self.p.oh == 1)
                     call.x = <const char *> xb.buf
                     call.packed = <const char *> wb.buf
                     call.out = <char *> ob.buf

@@ -21,7 +21,7 @@ import numpy as np
 from pyconv import _arguments, _problem, _state_dict
 from pyconv._errors import ConvError
 from pyconv._execute import plan_of
-from pyconv.functional import _convolve, _problem_of
+from pyconv.functional import _convolve
 
 if TYPE_CHECKING:
     from collections import OrderedDict
@@ -162,7 +162,10 @@ class ConvNd:
             raise ConvError(f"input_shape must be a sequence of non-negative ints, got {input_shape!r}")
         element = np.zeros((), weight.dtype if dtype is None else dtype)
         like = _arguments.array(np.broadcast_to(element, shape), "input")
-        problem = _problem_of(self._ndim, shape, like.dtype, weight, bias, *self._settings())
+        problem = _problem.conv_problem(
+            self._ndim, shape, weight.shape, None if bias is None else bias.shape,
+            like.dtype, weight.dtype, None if bias is None else bias.dtype, *_arguments.settings(*self._settings()),
+        )  # fmt: skip
         return plan_of(problem)
 
     # --- parameters -------------------------------------------------------------------------------

@@ -63,7 +63,7 @@ cdef inline void pack_block(
 
 
 cdef inline void pack_group(
-    const Lowered *p, const real *tag, const char *weight, const Py_ssize_t *strides,
+    const Lowered *p, const char *weight, const Py_ssize_t *strides,
     const char *bias, Py_ssize_t bias_stride, real *packed,
 ) noexcept nogil:
     # weight[oc][ic][kh][kw], of one group, to [block][ic][kh][kw][lane or scalar], after its bias.

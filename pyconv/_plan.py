@@ -80,8 +80,8 @@ class Plan:
     """How a problem is computed. See the module's text; the fields are read by ``_kernels.Convolution``.
 
     ``M[NV - 1]`` is the largest number of scalars that go with NV vectors. ``n_oc_blk`` counts the blocks that the
-    output channels of a group are packed in, ``n_oc_task`` the tasks that share these blocks out. A task takes ``g_blk``
-    groups one after the other: more than one where they are small.
+    output channels of a group are packed in, ``n_oc_task`` the tasks that share these blocks out. A task takes
+    ``g_blk`` groups one after the other: more than one where they are small.
     """
 
     problem: ConvProblem
@@ -198,16 +198,10 @@ class Plan:
         return self.threads * self.thread_bytes
 
     @property
-    def packing(self) -> tuple[object, ...]:
+    def packing(self) -> str:
         """Equal for plans that share one packed copy of the weights."""
-        return (
-            self.isa,
-            self.role == "oc",
-            self.lanes,
-            self.n_oc_blk,
-            self.problem.dtype,
-            self.problem.g,
-        )
+        p = self.problem
+        return f"{self.isa} {self.role == 'oc'} {self.lanes} {self.n_oc_blk} {p.dtype} {p.g}"
 
     def __str__(self) -> str:
         p = self.problem
@@ -383,6 +377,11 @@ _FLOPS_PER_THREAD = 1_000_000
 # Small groups are put together up to this many operations, as long as there are tasks enough to even out the threads.
 _FLOPS_PER_TASK = 10_000_000
 _TASKS_PER_THREAD = 4
+
+
+def is_serial(problem: ConvProblem) -> bool:
+    """Tell whether a problem is too small for more than one thread."""
+    return useful_flops(problem) < 2 * _FLOPS_PER_THREAD
 
 
 @lru_cache(maxsize=1024)

@@ -1,19 +1,21 @@
 """The convolutions as functions: normalise, check, allocate, execute.
 
 `conv1d` and `conv2d` differ in the number of spatial axes and in their documentation. Both, and the
-modules, go through `_convolve`, which lifts every case (one axis or two, a batch or one image) to
-the four axes that the kernels know: a 1-D signal is an image of height 1, one image a batch of one.
+modules, go through `_convolve`. All that shapes, strides, dtypes and settings determine (the checks,
+the layout of the result, the plan) is worked out once, by `prepare`, and looked up by later calls.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import math
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from pyconv import _arguments
-from pyconv._execute import empty_result, execute
-from pyconv._problem import conv_problem
+from pyconv._execute import Job, empty_result, job_for
+from pyconv._problem import ConvProblem, conv_problem
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,7 +24,6 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
     from pyconv._execute import Packs
-    from pyconv._problem import ConvProblem
 
     Ints: TypeAlias = SupportsIndex | Sequence[SupportsIndex]
     Padding: TypeAlias = str | Ints | Sequence[SupportsIndex | Sequence[SupportsIndex]]
@@ -222,82 +223,94 @@ def _convolve(
     x = _arguments.array(input, "input")
     w = _arguments.array(weight, "weight")
     b = None if bias is None else _arguments.array(bias, "bias")
-    problem = _problem_of(ndim, x.shape, x.dtype, w, b, stride, padding, dilation, groups, padding_mode)
+    call = prepare(
+        ndim, x.shape, x.strides, x.dtype, w.shape, w.strides, w.dtype,
+        *((None, None) if b is None else (b.shape, b.dtype)),
+        *_arguments.settings(stride, padding, dilation, groups, padding_mode),
+    )  # fmt: skip
     threads = None if num_threads is None else _arguments.thread_count(num_threads)
-
-    shape = (problem.oc, problem.oh, problem.ow) if ndim == 2 else (problem.oc, problem.ow)
-    if x.ndim == ndim + 2:
-        shape = (problem.mb, *shape)
-    target = None if out is None else _arguments.output(out, shape, w.dtype)
-    if target is not None and _arguments.is_apart(target, x, w, b):
-        result = target
-    elif ndim == 2 and (_is_channels_last(x) or _is_channels_last(w)):
-        result = _empty_channels_last(shape, w.dtype)
+    if out is None:
+        result = call.empty()
+        call.job.run(x, w, b, result, threads, packs)
+        return result
+    target = _arguments.output(out, call.shape, w.dtype)
+    if _arguments.is_apart(target, x, w, b):
+        layout = (target.shape, target.strides)
+        job_for(call.problem, ndim, (x.shape, x.strides), layout).run(x, w, b, target, threads, packs)
     else:
-        result = empty_result(shape, w.dtype)
-
-    x4, w4, y4 = x, w, result
-    if ndim == 1:
-        x4, w4, y4 = x4[..., np.newaxis, :], w4[..., np.newaxis, :], y4[..., np.newaxis, :]
-    if x4.ndim == 3:
-        x4, y4 = x4[np.newaxis], y4[np.newaxis]
-    execute(problem, x4, w4, b, y4, threads, packs)
-
-    if target is not None and target is not result:
+        result = call.empty()
+        call.job.run(x, w, b, result, threads, packs)
         target[...] = result
-    return result if out is None else out
+    return out
 
 
-def _problem_of(
+class Call(NamedTuple):
+    """All of a call that its arrays' shapes, strides and dtypes and its settings determine."""
+
+    problem: ConvProblem
+    job: Job
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    channels_last: bool
+
+    def empty(self) -> NDArray[Any]:
+        """Make an array for the result."""
+        if not self.channels_last:
+            return empty_result(self.shape, self.dtype)
+        *batch, channels, height, width = self.shape
+        memory = empty_result((*batch, height, width, channels), self.dtype)
+        return memory.transpose(*range(len(batch)), -1, -3, -2)
+
+
+@lru_cache(maxsize=1024)
+def prepare(
     ndim: int,
     input_shape: tuple[int, ...],
+    input_strides: tuple[int, ...],
     input_dtype: np.dtype[Any],
-    weight: NDArray[Any],
-    bias: NDArray[Any] | None,
-    stride: object,
-    padding: object,
-    dilation: object,
-    groups: object,
-    padding_mode: object,
-) -> ConvProblem:
-    """Normalise the settings and check everything against everything."""
-    return conv_problem(
-        ndim,
-        input_shape,
-        weight.shape,
-        None if bias is None else bias.shape,
-        input_dtype,
-        weight.dtype,
-        None if bias is None else bias.dtype,
-        _arguments.integers(stride, "stride"),
-        _arguments.padding(padding),
-        _arguments.integers(dilation, "dilation"),
-        _arguments.integer(groups, "groups"),
-        _arguments.padding_mode(padding_mode),
+    weight_shape: tuple[int, ...],
+    weight_strides: tuple[int, ...],
+    weight_dtype: np.dtype[Any],
+    bias_shape: tuple[int, ...] | None,
+    bias_dtype: np.dtype[Any] | None,
+    stride: _arguments.Ints,
+    padding: _arguments.Padding,
+    dilation: _arguments.Ints,
+    groups: int,
+    padding_mode: str,
+) -> Call:
+    """Check everything against everything; decide on the layout of the result."""
+    problem = conv_problem(
+        ndim, input_shape, weight_shape, bias_shape, input_dtype, weight_dtype, bias_dtype,
+        stride, padding, dilation, groups, padding_mode,
+    )  # fmt: skip
+    shape: tuple[int, ...] = (problem.oc, problem.oh, problem.ow) if ndim == 2 else (problem.oc, problem.ow)
+    if len(input_shape) == ndim + 2:
+        shape = (problem.mb, *shape)
+    channels_last = ndim == 2 and (
+        _is_channels_last(input_shape, input_strides) or _is_channels_last(weight_shape, weight_strides)
     )
+    order = (*shape[:-3], *shape[-2:], shape[-3]) if channels_last else shape
+    strides = tuple(weight_dtype.itemsize * math.prod(order[axis + 1 :]) for axis in range(len(order)))
+    if channels_last:
+        strides = (*strides[:-3], strides[-1], *strides[-3:-1])
+    job = job_for(problem, ndim, (input_shape, input_strides), (shape, strides))
+    return Call(problem, job, shape, weight_dtype, channels_last)
 
 
-def _is_channels_last(array: NDArray[Any]) -> bool:
+def _is_channels_last(shape: tuple[int, ...], strides: tuple[int, ...]) -> bool:
     """Tell whether the strides are those of images stored as (N, H, W, C), by torch's rule.
 
     Where C is 1, or H and W are, both orders are the same memory, and torch lets the strides of the
     axes of length 1 decide: NumPy keeps them through a transpose, so they tell what was meant. One
     exception: a batch axis of length 1 has no say, because that of ``image[np.newaxis]`` is 0.
     """
-    channel, row, column = array.strides[-3:]
-    if not 0 < channel <= column:
-        return False  # as in nearly every call
-    channels, height, width = array.shape[-3:]
+    channel, row, column = strides[-3:]
+    channels, height, width = shape[-3:]
     image = row * height
     return (
-        channel * channels <= column
+        0 < channel * channels <= column
         and column * width <= row
         and image != channel
-        and (array.ndim == 3 or len(array) == 1 or image <= array.strides[0])
+        and (len(shape) == 3 or shape[0] == 1 or image <= strides[0])
     )
-
-
-def _empty_channels_last(shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
-    *batch, channels, height, width = shape
-    memory = empty_result((*batch, height, width, channels), dtype)
-    return memory.transpose(*range(len(batch)), -1, -3, -2)

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 import pyconv
-from pyconv import _plan
+from pyconv import _execute, _plan, functional
 
 
 def pytest_report_header() -> str:
@@ -37,9 +37,14 @@ def isa(request: pytest.FixtureRequest) -> str:
 def parallel_at_any_size() -> Iterator[None]:
     """Even the smallest problem is split among its threads, where it would run on one."""
     with mock.patch.object(_plan, "_FLOPS_PER_THREAD", 1):
-        _plan.make_plan.cache_clear()
+        _forget_plans()
         yield
-    _plan.make_plan.cache_clear()
+    _forget_plans()
+
+
+def _forget_plans() -> None:
+    for cached in (_plan.make_plan, _execute.job_for, functional.prepare):
+        cached.cache_clear()
 
 
 @pytest.fixture(autouse=True)
