@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 Ints: TypeAlias = int | tuple[int, ...]
 Padding: TypeAlias = int | str | tuple[int | tuple[int, int], ...]
+Settings: TypeAlias = tuple[Ints, Padding, Ints, int, str]  # stride, padding, dilation, groups, padding_mode
 
 T = TypeVar("T")
 
@@ -123,10 +124,10 @@ def padding_mode(value: object) -> str:
     raise ConvError(f"padding_mode must be one of {{{allowed}}}, but got padding_mode='{value}'")
 
 
-def settings(
-    stride: object, pads: object, dilation: object, groups: object, mode: object
-) -> tuple[Ints, Padding, Ints, int, str]:
+def settings(stride: object, pads: object, dilation: object, groups: object, mode: object) -> Settings:
     """Take stride, padding, dilation, groups and padding_mode, each as its own function does."""
+    if type(stride) is type(pads) is type(dilation) is type(groups) is int and type(mode) is str:
+        return stride, pads, dilation, groups, padding_mode(mode)
     return (
         integers(stride, "stride"),
         padding(pads),

@@ -89,6 +89,8 @@ class Step(NamedTuple):
     build: Kernels
     caches: Caches
     plan: Plan
+    packing: str
+    packed_size: int
     convolution: Any  # the plan, lowered by the build
 
 
@@ -122,7 +124,7 @@ class Job:
         last = self._last
         if last is None or last.threads != threads or last.build is not build or last.caches is not CACHES:
             plan = make_plan(self._problem, build.tiles, CACHES, threads, self._channels_last)
-            self._last = last = Step(threads, build, CACHES, plan, _lower(plan))
+            self._last = last = Step(threads, build, CACHES, plan, plan.packing, plan.packed_size, _lower(plan))
         return last
 
     def run(
@@ -148,9 +150,16 @@ class Job:
         packs : dict, optional
             Where packed weights are kept for the next call. Without it they are packed for this call only.
         """
-        if self._problem.mb:
-            step = self.step(num_threads)
-            _run(step.plan, step.convolution, x, weight, bias, out, self._axes, packs)
+        if not self._problem.mb:
+            return
+        step = self.step(num_threads)
+        packed = None if packs is None else packs.get(step.packing)
+        if packed is None:
+            packed = empty_result((step.packed_size,), weight.dtype)
+            step.convolution.pack(weight, bias, packed)
+            if packs is not None:
+                packs[step.packing] = packed
+        step.convolution(x, packed, out, step.plan.threads, self._axes)
 
 
 @lru_cache(maxsize=1024)
@@ -165,23 +174,7 @@ def job_for(problem: ConvProblem, axes: int, x: Layout, out: Layout) -> Job:
 
 def run(plan: Plan, x: Array, weight: Array, bias: Array | None, out: Array) -> None:
     """Carry out one plan on arrays (mb, ic, ih, iw), (oc, ic // g, kh, kw), (oc,) and (mb, oc, oh, ow)."""
-    _run(plan, _lower(plan), x, weight, bias, out, 2, None)
-
-
-def _run(
-    plan: Plan,
-    convolution: Any,
-    x: Array,
-    weight: Array,
-    bias: Array | None,
-    out: Array,
-    axes: int,
-    packs: Packs | None,
-) -> None:
-    packed = None if packs is None else packs.get(plan.packing)
-    if packed is None:
-        packed = empty_result((plan.packed_size,), weight.dtype)
-        convolution.pack(weight, bias, packed)
-        if packs is not None:
-            packs[plan.packing] = packed
-    convolution(x, packed, out, plan.threads, axes)
+    convolution = _lower(plan)
+    packed = empty_result((plan.packed_size,), weight.dtype)
+    convolution.pack(weight, bias, packed)
+    convolution(x, packed, out, plan.threads, 2)

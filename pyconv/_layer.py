@@ -21,7 +21,7 @@ import numpy as np
 from pyconv import _arguments, _problem, _state_dict
 from pyconv._errors import ConvError
 from pyconv._execute import plan_of
-from pyconv.functional import _convolve
+from pyconv.functional import apply, operator_of
 
 if TYPE_CHECKING:
     from collections import OrderedDict
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from pyconv._execute import Packs
     from pyconv._plan import Plan
-    from pyconv.functional import Ints, Padding
+    from pyconv.functional import Ints, Operator, Padding
 
     Rng: TypeAlias = int | np.random.SeedSequence | np.random.BitGenerator | np.random.Generator | None
 
@@ -45,10 +45,23 @@ class _State(NamedTuple):
     packs: Packs | None
 
 
+class _Known(NamedTuple):
+    """The operator of a frozen layer, and all that it was made from."""
+
+    state: _State
+    stride: Ints
+    padding: Padding
+    dilation: Ints
+    groups: int
+    padding_mode: str
+    operator: Operator
+
+
 class ConvNd:
     """All of a layer except the number of its spatial axes."""
 
     _ndim: ClassVar[int]
+    _known: _Known | None = None
 
     def __init__(
         self,
@@ -122,8 +135,28 @@ class ConvNd:
 
         `input`, `out`, `num_threads`, the result and the errors are as in `pyconv.conv1d` and `pyconv.conv2d`.
         """
-        weight, bias, packs = self._state
-        return _convolve(self._ndim, input, weight, bias, *self._settings(), out, num_threads, packs)
+        state = self._state
+        x = _arguments.array(input, "input")
+        return apply(self._operator(state), x, state.weight, state.bias, out, num_threads, state.packs)
+
+    def _operator(self, state: _State) -> Operator:
+        """Return what the parameters and settings determine. A frozen layer remembers it while they are the same."""
+        known = self._known
+        if (
+            known is not None
+            and known.state is state
+            and known.stride is self.stride
+            and known.padding is self.padding
+            and known.dilation is self.dilation
+            and known.groups is self.groups
+            and known.padding_mode is self.padding_mode
+        ):
+            return known.operator
+        given = self._settings()
+        operator = operator_of(self._ndim, state.weight, state.bias, _arguments.settings(*given))
+        immutable = state.packs is not None and not any(isinstance(value, (list, np.ndarray)) for value in given)
+        self._known = _Known(state, *given, operator) if immutable else None
+        return operator
 
     def _settings(self) -> tuple[Ints, Padding, Ints, int, str]:
         """Return the settings of a call in the order of the functions' arguments."""
@@ -297,7 +330,7 @@ class ConvNd:
     def __getstate__(self) -> dict[str, Any]:
         """Return everything but the packed weights."""
         packs: Packs | None = None if self.training else {}
-        return {**vars(self), "_state": self._state._replace(packs=packs)}
+        return {**vars(self), "_known": None, "_state": self._state._replace(packs=packs)}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Restore it, and the write protection, which no copy of an array inherits."""

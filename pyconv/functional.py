@@ -1,8 +1,8 @@
 """The convolutions as functions: normalise, check, allocate, execute.
 
 `conv1d` and `conv2d` differ in the number of spatial axes and in their documentation. Both, and the
-modules, go through `_convolve`. All that shapes, strides, dtypes and settings determine (the checks,
-the layout of the result, the plan) is worked out once, by `prepare`, and looked up by later calls.
+modules, go through `apply`. All that shapes, strides, dtypes and settings determine (the checks, the
+layout of the result, the plan) is worked out once, by `prepare`, and looked up by later calls.
 """
 
 from __future__ import annotations
@@ -134,7 +134,8 @@ def conv2d(
     >>> result.transpose(0, 2, 3, 1).flags.c_contiguous
     True
     """
-    return _convolve(2, input, weight, bias, stride, padding, dilation, groups, padding_mode, out, num_threads)
+    settings = _arguments.settings(stride, padding, dilation, groups, padding_mode)
+    return _convolve(2, input, weight, bias, settings, out, num_threads)
 
 
 def conv1d(
@@ -202,7 +203,8 @@ def conv1d(
     >>> conv1d(signal, difference, padding=((1, 0),), padding_mode="replicate")
     array([[0., 1., 2., 4.]])
     """
-    return _convolve(1, input, weight, bias, stride, padding, dilation, groups, padding_mode, out, num_threads)
+    settings = _arguments.settings(stride, padding, dilation, groups, padding_mode)
+    return _convolve(1, input, weight, bias, settings, out, num_threads)
 
 
 def _convolve(
@@ -210,42 +212,55 @@ def _convolve(
     input: object,
     weight: object,
     bias: object | None,
-    stride: object,
-    padding: object,
-    dilation: object,
-    groups: object,
-    padding_mode: object,
-    out: NDArray[Any] | None = None,
-    num_threads: object | None = None,
-    packs: Packs | None = None,
+    settings: _arguments.Settings,
+    out: NDArray[Any] | None,
+    num_threads: object | None,
 ) -> NDArray[Any]:
-    """Convolve over `ndim` spatial axes. `packs` is where a frozen module keeps packed weights."""
     x = _arguments.array(input, "input")
     w = _arguments.array(weight, "weight")
     b = None if bias is None else _arguments.array(bias, "bias")
-    call = prepare(
-        ndim, x.shape, x.strides, x.dtype, w.shape, w.strides, w.dtype,
-        *((None, None) if b is None else (b.shape, b.dtype)),
-        *_arguments.settings(stride, padding, dilation, groups, padding_mode),
-    )  # fmt: skip
-    threads = None if num_threads is None else _arguments.thread_count(num_threads)
-    if out is None:
-        result = call.empty()
-        call.job.run(x, w, b, result, threads, packs)
-        return result
-    target = _arguments.output(out, call.shape, w.dtype)
-    if _arguments.is_apart(target, x, w, b):
-        layout = (target.shape, target.strides)
-        job_for(call.problem, ndim, (x.shape, x.strides), layout).run(x, w, b, target, threads, packs)
-    else:
-        result = call.empty()
-        call.job.run(x, w, b, result, threads, packs)
-        target[...] = result
-    return out
+    return apply(operator_of(ndim, w, b, settings), x, w, b, out, num_threads)
+
+
+class Operator:
+    """A convolution without its input: what its weights' shapes, strides and dtypes and its settings determine.
+
+    Equal ones are the same object, most of the time, and compare as fast.
+    """
+
+    __slots__ = ("bias_dtype", "bias_shape", "ndim", "settings", "weight_dtype", "weight_shape", "weight_strides")
+
+    def __init__(
+        self,
+        ndim: int,
+        weight_shape: tuple[int, ...],
+        weight_strides: tuple[int, ...],
+        weight_dtype: np.dtype[Any],
+        bias_shape: tuple[int, ...] | None,
+        bias_dtype: np.dtype[Any] | None,
+        settings: _arguments.Settings,
+    ) -> None:
+        self.ndim = ndim
+        self.weight_shape = weight_shape
+        self.weight_strides = weight_strides
+        self.weight_dtype = weight_dtype
+        self.bias_shape = bias_shape
+        self.bias_dtype = bias_dtype
+        self.settings = settings
+
+
+_operator = lru_cache(maxsize=1024)(Operator)
+
+
+def operator_of(ndim: int, weight: NDArray[Any], bias: NDArray[Any] | None, settings: _arguments.Settings) -> Operator:
+    """Return the operator of these parameters and settings."""
+    if bias is None:
+        return _operator(ndim, weight.shape, weight.strides, weight.dtype, None, None, settings)
+    return _operator(ndim, weight.shape, weight.strides, weight.dtype, bias.shape, bias.dtype, settings)
 
 
 class Call(NamedTuple):
-    """All of a call that its arrays' shapes, strides and dtypes and its settings determine."""
+    """An operator on inputs of one shape, layout and dtype."""
 
     problem: ConvProblem
     job: Job
@@ -263,39 +278,50 @@ class Call(NamedTuple):
 
 
 @lru_cache(maxsize=1024)
-def prepare(
-    ndim: int,
-    input_shape: tuple[int, ...],
-    input_strides: tuple[int, ...],
-    input_dtype: np.dtype[Any],
-    weight_shape: tuple[int, ...],
-    weight_strides: tuple[int, ...],
-    weight_dtype: np.dtype[Any],
-    bias_shape: tuple[int, ...] | None,
-    bias_dtype: np.dtype[Any] | None,
-    stride: _arguments.Ints,
-    padding: _arguments.Padding,
-    dilation: _arguments.Ints,
-    groups: int,
-    padding_mode: str,
-) -> Call:
-    """Check everything against everything; decide on the layout of the result."""
+def prepare(operator: Operator, shape: tuple[int, ...], strides: tuple[int, ...], dtype: np.dtype[Any]) -> Call:
+    """Check everything against everything, and decide on the layout of the result."""
+    o = operator
     problem = conv_problem(
-        ndim, input_shape, weight_shape, bias_shape, input_dtype, weight_dtype, bias_dtype,
-        stride, padding, dilation, groups, padding_mode,
-    )  # fmt: skip
-    shape: tuple[int, ...] = (problem.oc, problem.oh, problem.ow) if ndim == 2 else (problem.oc, problem.ow)
-    if len(input_shape) == ndim + 2:
-        shape = (problem.mb, *shape)
-    channels_last = ndim == 2 and (
-        _is_channels_last(input_shape, input_strides) or _is_channels_last(weight_shape, weight_strides)
+        o.ndim, shape, o.weight_shape, o.bias_shape, dtype, o.weight_dtype, o.bias_dtype, *o.settings
     )
-    order = (*shape[:-3], *shape[-2:], shape[-3]) if channels_last else shape
-    strides = tuple(weight_dtype.itemsize * math.prod(order[axis + 1 :]) for axis in range(len(order)))
+    extents = (problem.oc, problem.oh, problem.ow) if o.ndim == 2 else (problem.oc, problem.ow)
+    result = (problem.mb, *extents) if len(shape) == o.ndim + 2 else extents
+    channels_last = o.ndim == 2 and (
+        _is_channels_last(shape, strides) or _is_channels_last(o.weight_shape, o.weight_strides)
+    )
+    order = (*result[:-3], *result[-2:], result[-3]) if channels_last else result
+    dense = tuple(o.weight_dtype.itemsize * math.prod(order[axis + 1 :]) for axis in range(len(order)))
     if channels_last:
-        strides = (*strides[:-3], strides[-1], *strides[-3:-1])
-    job = job_for(problem, ndim, (input_shape, input_strides), (shape, strides))
-    return Call(problem, job, shape, weight_dtype, channels_last)
+        dense = (*dense[:-3], dense[-1], *dense[-3:-1])
+    job = job_for(problem, o.ndim, (shape, strides), (result, dense))
+    return Call(problem, job, result, o.weight_dtype, channels_last)
+
+
+def apply(
+    operator: Operator,
+    x: NDArray[Any],
+    weight: NDArray[Any],
+    bias: NDArray[Any] | None,
+    out: NDArray[Any] | None,
+    num_threads: object | None,
+    packs: Packs | None = None,
+) -> NDArray[Any]:
+    """Convolve `x`. `packs` is where a frozen module keeps packed weights."""
+    call = prepare(operator, x.shape, x.strides, x.dtype)
+    threads = None if num_threads is None else _arguments.thread_count(num_threads)
+    if out is None:
+        result = call.empty()
+        call.job.run(x, weight, bias, result, threads, packs)
+        return result
+    target = _arguments.output(out, call.shape, call.dtype)
+    if _arguments.is_apart(target, x, weight, bias):
+        job = job_for(call.problem, operator.ndim, (x.shape, x.strides), (target.shape, target.strides))
+        job.run(x, weight, bias, target, threads, packs)
+    else:
+        result = call.empty()
+        call.job.run(x, weight, bias, result, threads, packs)
+        target[...] = result
+    return out
 
 
 def _is_channels_last(shape: tuple[int, ...], strides: tuple[int, ...]) -> bool:
