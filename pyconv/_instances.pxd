@@ -6,7 +6,7 @@
 # An instance that would not fit into the registers of this build is never called, and is compiled to nothing. The
 # Python list of what exists (`variants` in _kernels.pyx) comes from the same two predicates.
 
-from pyconv._tile cimport Taps, depthwise_fits, depthwise_tile, tile, tile_fits
+from pyconv._tile cimport Taps, channels_fits, channels_tile, depthwise_fits, depthwise_tile, tile, tile_fits
 from pyconv._vector cimport real, vec
 
 
@@ -110,3 +110,45 @@ cdef inline void depthwise_by_nv(
 
 cdef inline bint depthwise_exists(Py_ssize_t KH, Py_ssize_t SH) noexcept nogil:
     return (KH == 3 or KH == 5 or KH == 7) and (SH == 1 or SH == 2)
+
+
+cdef inline void _fitting_channels(
+    const int R, const real *strip, Py_ssize_t step, const real *weights, const Taps *taps,
+    const vec *bias, char *out, Py_ssize_t pitch,
+) noexcept nogil:
+    if channels_fits(R):
+        channels_tile(R, strip, step, weights, taps, bias, out, pitch)
+
+
+cdef inline void channels_by_pixels(
+    int R, const real *strip, Py_ssize_t step, const real *weights, const Taps *taps,
+    const vec *bias, char *out, Py_ssize_t pitch,
+) noexcept nogil:
+    if R == 1:
+        _fitting_channels(1, strip, step, weights, taps, bias, out, pitch)
+    elif R == 2:
+        _fitting_channels(2, strip, step, weights, taps, bias, out, pitch)
+    elif R == 3:
+        _fitting_channels(3, strip, step, weights, taps, bias, out, pitch)
+    elif R == 4:
+        _fitting_channels(4, strip, step, weights, taps, bias, out, pitch)
+    elif R == 5:
+        _fitting_channels(5, strip, step, weights, taps, bias, out, pitch)
+    elif R == 6:
+        _fitting_channels(6, strip, step, weights, taps, bias, out, pitch)
+    elif R == 7:
+        _fitting_channels(7, strip, step, weights, taps, bias, out, pitch)
+    elif R == 8:
+        _fitting_channels(8, strip, step, weights, taps, bias, out, pitch)
+    elif R == 9:
+        _fitting_channels(9, strip, step, weights, taps, bias, out, pitch)
+    elif R == 10:
+        _fitting_channels(10, strip, step, weights, taps, bias, out, pitch)
+    elif R == 11:
+        _fitting_channels(11, strip, step, weights, taps, bias, out, pitch)
+    elif R == 12:
+        _fitting_channels(12, strip, step, weights, taps, bias, out, pitch)
+    elif R == 13:
+        _fitting_channels(13, strip, step, weights, taps, bias, out, pitch)
+    elif R == 14:
+        _fitting_channels(14, strip, step, weights, taps, bias, out, pitch)

@@ -23,7 +23,7 @@ from libc.stdlib cimport calloc, free
 from libc.string cimport memset
 
 from pyconv._ahead cimport Ahead, look_ahead, pixels_of
-from pyconv._instances cimport by_nv, depthwise_by_nv, depthwise_exists
+from pyconv._instances cimport by_nv, channels_by_pixels, depthwise_by_nv, depthwise_exists
 from pyconv._lowered cimport (
     BOOL, FLOAT32, FLOAT64, INT8, INT16, INT32, UINT8, UINT16, UINT32, UINT64, Call, Lowered, Task, decode,
 )
@@ -32,10 +32,11 @@ from pyconv._peak cimport CHAINS, multiply_add_chains
 from pyconv._split cimport Split, size_of, split, split_by, start_of
 from pyconv._store cimport scatter
 from pyconv._strip cimport (
-    Axis, Image, Segment, gather, gather_dense, int16, int32, int64, int8, is_dense, pixel, uint16, uint32, uint64, uint8,
+    Axis, Image, Segment, gather, gather_channels, gather_dense, int16, int32, int64, int8, is_dense, pixel, uint16, uint32, uint64, uint8,
 )
 from pyconv._tile cimport (
-    DEPTHWISE, MAX_M, MAX_NV, MAX_ROWS, OC_VECTOR, OW_VECTOR, Taps, depthwise_fits, tile_fits,
+    DEPTHWISE, DEPTHWISE_CHANNELS, MAX_M, MAX_NV, MAX_ROWS, OC_VECTOR, OW_VECTOR, Taps, channels_fits, depthwise_fits,
+    tile_fits,
 )
 from pyconv._vector cimport VECTOR_BYTES, f32v, f64v, real, vec
 
@@ -51,7 +52,7 @@ cdef enum:
     TILE_ROWS = 16
     TILE_BYTES = TILE_ROWS * MAX_NV * VECTOR_BYTES
 
-ROLES = {"oc": OC_VECTOR, "ow": OW_VECTOR, "dw": DEPTHWISE}
+ROLES = {"oc": OC_VECTOR, "ow": OW_VECTOR, "dw": DEPTHWISE, "dc": DEPTHWISE_CHANNELS}
 PADDING_MODES = ("zeros", "reflect", "replicate", "circular")  # in the order of _strip.pxd
 PIXELS = ("float32", "float64", "bool", "uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64")
 
@@ -133,6 +134,13 @@ cdef void dw_7s2(
     depthwise_by_nv(7, 0, 2, NV, R, strip, row_pitch, weights, taps, bias, out, pitch)
 
 
+cdef void dc_taps(
+    int R, const real *strip, Py_ssize_t step, const real *weights, const Taps *taps,
+    const vec *bias, char *out, Py_ssize_t pitch,
+) noexcept nogil:
+    channels_by_pixels(R, strip, step, weights, taps, bias, out, pitch)
+
+
 cdef inline void run_tile_vec(
     int role, int NV, int M, const real *strip, const real *weights, const Taps *taps,
     const vec *start, bint first, char *out, Py_ssize_t pitch,
@@ -188,12 +196,31 @@ cdef inline void run_depthwise(
         run_depthwise_vec(SH, NV, R, strip, row_pitch, weights, taps, <const f64v *> bias, out, pitch)
 
 
+cdef inline void run_channels(
+    int R, const real *strip, Py_ssize_t step, const real *weights, const Taps *taps,
+    const real *bias, char *out, Py_ssize_t pitch,
+) noexcept nogil:
+    if real is float:
+        dc_taps(R, strip, step, weights, taps, <const f32v *> bias, out, pitch)
+    else:
+        dc_taps(R, strip, step, weights, taps, <const f64v *> bias, out, pitch)
+
+
 cdef void gather_strip(
     const Lowered *p, real *strip, const pixel *pixels, const Image *image, const Task *t, Py_ssize_t n_ic,
 ) noexcept nogil:
     gather(
         strip, p.row_pitch, p.ic_pitch, pixels, image, &p.rows, &p.cols, n_ic,
         t.oh_start, t.n_oh, t.ow_start, t.n_ow, t.overhang,
+    )
+
+
+cdef void gather_channels_strip(
+    const Lowered *p, real *strip, const pixel *pixels, const Image *image, const Task *t, Py_ssize_t n_ch,
+) noexcept nogil:
+    gather_channels(
+        strip, p.row_pitch, pixels, image, &p.rows, &p.cols, n_ch,
+        t.oh_start, t.n_oh, t.ow_start * p.sw, (t.n_ow - 1) * p.sw + 1,
     )
 
 
@@ -206,32 +233,42 @@ cdef void gather_dense_strip(
     )
 
 
+cdef inline void gather_from(
+    const Lowered *p, real *strip, const pixel *pixels, const Image *image, const Task *t, Py_ssize_t n_ic,
+) noexcept nogil:
+    if p.role == DEPTHWISE_CHANNELS:
+        gather_channels_strip(p, strip, pixels, image, t, n_ic)
+        return
+    if pixel is real:
+        if is_dense(image, &p.cols, sizeof(real)):
+            gather_dense_strip(p, strip, image, t, n_ic)
+            return
+    gather_strip(p, strip, pixels, image, t, n_ic)
+
+
 cdef inline void gather_pixels(
     const Lowered *p, real *strip, const Image *image, const Task *t, Py_ssize_t n_ic,
 ) noexcept nogil:
     # From the image's dtype to the accumulator's. float32 accumulators take the integers that they hold exactly.
     if p.pixel == p.dtype:
-        if is_dense(image, &p.cols, sizeof(real)):
-            gather_dense_strip(p, strip, image, t, n_ic)
-        else:
-            gather_strip(p, strip, <const real *> image.data, image, t, n_ic)
+        gather_from(p, strip, <const real *> image.data, image, t, n_ic)
     elif p.pixel == UINT8 or p.pixel == BOOL:
-        gather_strip(p, strip, <const uint8 *> image.data, image, t, n_ic)
+        gather_from(p, strip, <const uint8 *> image.data, image, t, n_ic)
     elif p.pixel == INT8:
-        gather_strip(p, strip, <const int8 *> image.data, image, t, n_ic)
+        gather_from(p, strip, <const int8 *> image.data, image, t, n_ic)
     elif p.pixel == UINT16:
-        gather_strip(p, strip, <const uint16 *> image.data, image, t, n_ic)
+        gather_from(p, strip, <const uint16 *> image.data, image, t, n_ic)
     elif p.pixel == INT16:
-        gather_strip(p, strip, <const int16 *> image.data, image, t, n_ic)
+        gather_from(p, strip, <const int16 *> image.data, image, t, n_ic)
     elif real is double:
         if p.pixel == UINT32:
-            gather_strip(p, strip, <const uint32 *> image.data, image, t, n_ic)
+            gather_from(p, strip, <const uint32 *> image.data, image, t, n_ic)
         elif p.pixel == INT32:
-            gather_strip(p, strip, <const int32 *> image.data, image, t, n_ic)
+            gather_from(p, strip, <const int32 *> image.data, image, t, n_ic)
         elif p.pixel == UINT64:
-            gather_strip(p, strip, <const uint64 *> image.data, image, t, n_ic)
+            gather_from(p, strip, <const uint64 *> image.data, image, t, n_ic)
         else:
-            gather_strip(p, strip, <const int64 *> image.data, image, t, n_ic)
+            gather_from(p, strip, <const int64 *> image.data, image, t, n_ic)
 
 
 cdef struct Pass:
@@ -389,6 +426,40 @@ cdef inline void multiply_dw(
     # end: oc
 
 
+cdef inline void multiply_dc(
+    const Lowered *p, const Call *call, const Task *t, Pass *q, Image *image, real *strip, const real *group, real *c,
+) noexcept nogil:
+    # Vectors of channels in several pixels of a row times vectors of weights; a strip for each block of channels.
+    cdef:
+        Py_ssize_t VL = VECTOR_BYTES // sizeof(real)
+        Py_ssize_t block, oc, lanes, row, i, col, m
+        Py_ssize_t step = p.sw * VECTOR_BYTES
+        Split tiles = split_by(t.n_ow, p.M[1])
+        const char *image_data = image.data
+        const real *weights
+        const real *pixels
+        char *out
+    for block in range(t.block_begin, t.block_end):
+        oc = block * VL
+        lanes = min(VL, p.ocg - oc)
+        image.data = image_data + oc * image.ic_stride
+        gather_pixels(p, strip, image, t, lanes)
+        weights = group + p.bias_pitch + oc * p.kh * p.kw
+        for row in range(t.n_oh):
+            col = 0
+            for i in range(tiles.parts):
+                m = size_of(&tiles, i)
+                pixels = strip + row * p.row_pitch + col * p.sw * VL
+                out = output_of(p, call, t, oc, row, col)
+                if lanes == VL and call.out_stride[1] == <Py_ssize_t> sizeof(real):
+                    run_channels(<int> m, pixels, step, weights, &q.taps, group + oc, out, call.out_stride[3])
+                else:
+                    run_channels(<int> m, pixels, step, weights, &q.taps, group + oc, <char *> c, VECTOR_BYTES)
+                    scatter(c, m, lanes, VL, out, call.out_stride[3], call.out_stride[1])
+                col = col + m
+    # end: block
+
+
 cdef inline void run_task_of(
     const Lowered *p, const Call *call, Py_ssize_t index, const real *tag, char *scratch,
 ) noexcept nogil:
@@ -421,6 +492,9 @@ cdef inline void run_task_of(
             q.ic_start = i * p.ic_blk
             q.taps.n_ic = min(p.ic_blk, p.icg - q.ic_start)
             image.data = call.x + t.n * call.x_stride[0] + (t.g * p.icg + q.ic_start) * call.x_stride[1]
+            if p.role == DEPTHWISE_CHANNELS:
+                multiply_dc(p, call, &t, &q, &image, strip, group, c)
+                continue
             gather_pixels(p, strip, &image, &t, q.taps.n_ic)
             if p.role == OC_VECTOR:
                 multiply_oc(p, call, &t, &q, strip, group, c)
@@ -440,7 +514,7 @@ cdef void run_task(const Lowered *p, const Call *call, Py_ssize_t index, Py_ssiz
 
 
 def variants():
-    """Every tile of this build: ``(role, NV, M)``, for the depthwise role ``("dw", NV, rows)``."""
+    """Every tile of this build: ``(role, NV, M)``, for the depthwise roles ``("dw", NV, rows)``, ``("dc", 1, pixels)``."""
     cdef int NV, M
     found = []
     for NV in range(1, MAX_NV + 1):
@@ -451,6 +525,9 @@ def variants():
         for M in range(1, MAX_ROWS + 1):
             if depthwise_fits(M, NV):
                 found.append(("dw", NV, M))
+    for M in range(1, MAX_M + 1):
+        if channels_fits(M):
+            found.append(("dc", 1, M))
     return tuple(found)
 
 
@@ -527,7 +604,7 @@ def tile_multiply_adds(
         char *base
         Taps taps
         Py_ssize_t k
-    if (role, NV, M) not in variants() or tile_role == DEPTHWISE or not (0 < n_kh <= 32 and 0 < n_kw <= 32):
+    if (role, NV, M) not in variants() or tile_role > OW_VECTOR or not (0 < n_kh <= 32 and 0 < n_kw <= 32):
         raise ValueError(f"no tile ({role!r}, {NV}, {M}) for a {n_kh}x{n_kw} kernel")
     if not 0 < n_ic <= 1 << 20:
         raise ValueError(f"n_ic must be from 1 to {1 << 20}, got {n_ic}")
@@ -589,13 +666,12 @@ cdef class Convolution:
         p.row_reach = (problem.kh - 1) * problem.dh
         p.col_reach = (problem.kw - 1) * problem.dw
         p.padding_mode = PADDING_MODES.index(problem.padding_mode)
-        p.mb, p.g, p.oh, p.ow, p.kh, p.kw = problem.mb, problem.g, problem.oh, problem.ow, problem.kh, problem.kw
-        p.icg = problem.ic // problem.g
-        p.ocg = problem.oc // problem.g
+        p.mb, p.g, p.oh, p.ow, p.kh, p.kw = problem.mb, plan.g, problem.oh, problem.ow, problem.kh, problem.kw
+        p.icg, p.ocg = plan.icg, plan.ocg
         p.NV = plan.NV
         for nv, m in enumerate(plan.M, start=1):
             p.M[nv] = m
-        p.dh = problem.dh
+        p.dh, p.sw = problem.dh, problem.sw
         p.g_blk, p.oh_blk, p.ow_blk, p.ic_blk = plan.g_blk, plan.oh_blk, plan.ow_blk, plan.ic_blk
         p.n_g_blk = plan.n_g_blk
         p.n_oh_blk, p.n_ow_blk, p.n_ic_blk = plan.n_oh_blk, plan.n_ow_blk, plan.n_ic_blk
@@ -627,19 +703,20 @@ cdef class Convolution:
         offsets = <Py_ssize_t *> self.tables
         segments = <Segment *> (offsets + p.kh + p.kw + p.kh * p.kw)
         p.ic_pitch = cols.length
-        p.row_pitch = p.ic_blk * p.ic_pitch
+        p.row_pitch = p.ic_blk * p.ic_pitch * plan.slot
         p.kh_offset = offsets
         p.kw_offset = offsets + p.kh
         p.offset = offsets + p.kh + p.kw
         for k, tap in enumerate(rows.taps):
             p.kh_offset[k] = tap * p.row_pitch
         for k, tap in enumerate(cols.taps):
-            p.kw_offset[k] = tap
+            p.kw_offset[k] = tap * plan.slot
         for k in range(p.kh * p.kw):
             p.offset[k] = (p.kh_offset[k // p.kw] + p.kw_offset[k % p.kw]) * plan.vector_bytes // plan.lanes
         p.rows = Axis(problem.ih, problem.pt, problem.sh, len(rows.segments), segments)
         p.cols = Axis(
-            problem.iw, problem.pl, problem.sw, len(cols.segments), segments + len(rows.segments)
+            problem.iw, problem.pl, problem.sw if p.role != DEPTHWISE_CHANNELS else 1,
+            len(cols.segments), segments + len(rows.segments)
         )
         for k, segment in enumerate(rows.segments + cols.segments):
             segments[k] = Segment(segment.first, segment.extra, segment.offset)

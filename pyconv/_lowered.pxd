@@ -5,7 +5,7 @@
 
 from pyconv._split cimport Split, size_of, start_of
 from pyconv._strip cimport Axis
-from pyconv._tile cimport MAX_NV, OC_VECTOR
+from pyconv._tile cimport DEPTHWISE_CHANNELS, MAX_NV, OC_VECTOR
 
 cdef enum:
     FLOAT32
@@ -25,7 +25,7 @@ cdef struct Lowered:
     int role, dtype, pixel, NV
     Py_ssize_t pixel_bytes, lanes
     Py_ssize_t M[MAX_NV + 1]  # the largest M of a tile with NV vectors
-    Py_ssize_t mb, g, icg, ocg, oh, ow, kh, kw, dh
+    Py_ssize_t mb, g, icg, ocg, oh, ow, kh, kw, dh, sw
     Py_ssize_t g_blk, oh_blk, ow_blk, ic_blk
     Py_ssize_t n_g_blk, n_oh_blk, n_ow_blk, n_ic_blk, n_oc_task
     Py_ssize_t n_tasks, work_per_task, tiles_per_task
@@ -67,7 +67,7 @@ cdef inline Task decode(const Lowered *p, Py_ssize_t index) noexcept nogil:
     index = index // p.n_oc_task
     t.ow_start = index % p.n_ow_blk * p.ow_blk
     t.n_ow = min(p.ow_blk, p.ow - t.ow_start)
-    t.overhang = 0 if p.role == OC_VECTOR or t.n_ow >= p.NV * p.lanes else (p.lanes - t.n_ow % p.lanes) % p.lanes
+    t.overhang = 0 if p.role == OC_VECTOR or p.role == DEPTHWISE_CHANNELS or t.n_ow >= p.NV * p.lanes else (p.lanes - t.n_ow % p.lanes) % p.lanes
     index = index // p.n_ow_blk
     t.oh_start = index % p.n_oh_blk * p.oh_blk
     t.n_oh = min(p.oh_blk, p.oh - t.oh_start)

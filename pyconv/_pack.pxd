@@ -9,7 +9,7 @@ from libc.string cimport memcpy
 
 from pyconv._lowered cimport Lowered
 from pyconv._split cimport size_of, start_of
-from pyconv._tile cimport OC_VECTOR
+from pyconv._tile cimport DEPTHWISE_CHANNELS, OC_VECTOR
 from pyconv._vector cimport VECTOR_BYTES, real, transpose8
 
 
@@ -68,9 +68,10 @@ cdef inline void pack_group(
 ) noexcept nogil:
     # weight[oc][ic][kh][kw], of one group, to [block][ic][kh][kw][lane or scalar], after its bias.
     cdef:
-        Py_ssize_t VL = VECTOR_BYTES // sizeof(real) if p.role == OC_VECTOR else 1
+        bint in_vectors = p.role == OC_VECTOR or p.role == DEPTHWISE_CHANNELS
+        Py_ssize_t VL = VECTOR_BYTES // sizeof(real) if in_vectors else 1
         # A bias that goes with a scalar stands in every lane of a vector.
-        Py_ssize_t copies = 1 if p.role == OC_VECTOR else VECTOR_BYTES // sizeof(real)
+        Py_ssize_t copies = 1 if in_vectors else VECTOR_BYTES // sizeof(real)
         Py_ssize_t K = p.icg * p.kh * p.kw
         Py_ssize_t block, oc, width, k
     for k in range(p.bias_pitch):

@@ -23,6 +23,7 @@ from pyconv._line import Line, lay_out
 from pyconv._problem import ConvProblem
 
 _MAX_NV = 4
+_CHANNEL_VECTORS = ("oc", "dc")  # the roles whose vectors are made of output channels
 _CACHE_LINE = 64
 
 
@@ -101,8 +102,26 @@ class Plan:
     threads: int
 
     @property
+    def g(self) -> int:
+        """Groups, of `icg` input and `ocg` output channels each. Vectors of channels make one group of all."""
+        return 1 if self.role == "dc" else self.problem.g
+
+    @property
+    def icg(self) -> int:
+        return self.problem.ic // self.problem.g
+
+    @property
+    def ocg(self) -> int:
+        return self.problem.oc // self.g
+
+    @property
+    def slot(self) -> int:
+        """Elements of one slot of a line: the lanes of a vector where these are channels."""
+        return self.lanes if self.role == "dc" else 1
+
+    @property
     def n_g_blk(self) -> int:
-        return ceil_div(self.problem.g, self.g_blk)
+        return ceil_div(self.g, self.g_blk)
 
     @property
     def n_oh_blk(self) -> int:
@@ -114,7 +133,7 @@ class Plan:
 
     @property
     def n_ic_blk(self) -> int:
-        return ceil_div(self.problem.ic // self.problem.g, self.ic_blk)
+        return ceil_div(self.icg, self.ic_blk)
 
     @property
     def n_tasks(self) -> int:
@@ -131,14 +150,13 @@ class Plan:
         """Operations of a task, and 50 for each element that is gathered or stored: the time it takes in memory."""
         p = self.problem
         tasks = max(1, self.n_tasks)
-        gathered = self.g_blk * self.rows.length * self.ic_blk * self.n_ic_blk * self.cols.length
+        gathered = self.g_blk * self.rows.length * self.ic_blk * self.n_ic_blk * self.cols.length * self.slot
         return self.flops // tasks + 50 * (gathered + p.mb * p.oc * p.oh * p.ow // tasks) + 1
 
     @property
     def oc_units(self) -> int:
-        """What the output channels of a group are counted in: vectors under oc-vector."""
-        ocg = self.problem.oc // self.problem.g
-        return ceil_div(ocg, self.lanes) if self.role == "oc" else ocg
+        """What the output channels of a group are counted in: vectors where channels are in vectors."""
+        return ceil_div(self.ocg, self.lanes) if self.role in _CHANNEL_VECTORS else self.ocg
 
     @property
     def bias_pitch(self) -> int:
@@ -149,13 +167,13 @@ class Plan:
     def group_pitch(self) -> int:
         """Elements of a group's packed bias and weights."""
         p = self.problem
-        channels = self.bias_pitch if self.role == "oc" else self.oc_units
-        return self.bias_pitch + channels * (p.ic // p.g) * p.kh * p.kw
+        channels = self.bias_pitch if self.role in _CHANNEL_VECTORS else self.oc_units
+        return self.bias_pitch + channels * self.icg * p.kh * p.kw
 
     @property
     def packed_size(self) -> int:
         """Elements of the packed weights."""
-        return self.problem.g * self.group_pitch
+        return self.g * self.group_pitch
 
     @property
     def pixel_bytes(self) -> int:
@@ -164,14 +182,14 @@ class Plan:
 
     @property
     def strip_bytes(self) -> int:
-        slots = self.rows.length * self.ic_blk * self.cols.length
+        slots = self.rows.length * self.ic_blk * self.cols.length * self.slot
         return round_up(slots * item_size(self.problem), _CACHE_LINE)
 
     @property
     def tiles_per_task(self) -> int:
         """Tiles of a full task, at most."""
         blocks = ceil_div(self.n_oc_blk, self.n_oc_task)
-        if self.role == "oc":
+        if self.role in _CHANNEL_VECTORS:
             per_row = max(ceil_div(self.ow_blk, m) for m in self.M[: self.NV] if m)
         else:
             per_row = ceil_div(ceil_div(self.ow_blk, self.lanes), self.NV)
@@ -201,7 +219,7 @@ class Plan:
     def packing(self) -> str:
         """Equal for plans that share one packed copy of the weights."""
         p = self.problem
-        return f"{self.isa} {self.role == 'oc'} {self.lanes} {self.n_oc_blk} {p.dtype} {p.g}"
+        return f"{self.isa} {self.role in _CHANNEL_VECTORS} {self.lanes} {self.n_oc_blk} {p.dtype} {self.g}"
 
     def __str__(self) -> str:
         p = self.problem
@@ -209,8 +227,9 @@ class Plan:
             "oc": f"{self.M[self.NV - 1]} pixels x {self.NV} vectors of {self.lanes} output channels",
             "ow": f"{self.M[self.NV - 1]} output channels x {self.NV} vectors of {self.lanes} pixels",
             "dw": f"{self.M[self.NV - 1]} rows x {self.NV} vectors of {self.lanes} pixels",
+            "dc": f"{self.M[self.NV - 1]} pixels x {self.lanes} channels",
         }[self.role]
-        role = {"oc": "oc-vector", "ow": "ow-vector", "dw": "depthwise"}[self.role]
+        role = {"oc": "oc-vector", "ow": "ow-vector", "dw": "depthwise", "dc": "depthwise, channel vectors"}[self.role]
         return (
             f"{self.isa}, {role}, tile {tile}, blocks of {self.oh_blk}x{self.ow_blk} of {p.oh}x{p.ow} pixels, "
             f"{self.n_tasks} tasks on {self.threads} thread{'s' if self.threads != 1 else ''}, "
@@ -304,6 +323,8 @@ def _cycles(p: ConvProblem, table: TileTable, caches: Caches, tile: tuple[str, i
 
 def _choose_tile(p: ConvProblem, table: TileTable, caches: Caches, channels_last: bool) -> tuple[str, int]:
     """Choose the cheapest (role, NV)."""
+    if p.ic == p.oc == p.g and channels_last and p.g >= table.vector_bytes // item_size(p) // 2:
+        return "dc", 1
     if p.ic == p.g and 1 in (p.dh, p.sh) and p.oc <= 2 * p.g and (p.kh, p.sh) in table.depthwise_kernels:
         most = table.most("dw")
         fitting = [nv for nv in range(1, _MAX_NV + 1) if most[nv - 1] >= min(p.oh, 2)]
@@ -324,20 +345,24 @@ def largest(most: int, fits: Callable[[int], bool]) -> int:
     return low
 
 
-def _blocks(p: ConvProblem, caches: Caches, overhang: int, unit: int) -> tuple[int, int, int, Line, Line]:
+def _blocks(
+    p: ConvProblem, caches: Caches, overhang: int, unit: int, slot: int
+) -> tuple[int, int, int, Line, Line]:
     """``(oh_blk, ow_blk, ic_blk, rows, cols)``: a strip within its share of L2, as tall as possible, full rows first.
 
     Rows that must be cut are cut into whole tiles, `unit` pixels wide.
 
     A quarter of L2 leaves room for the weights that stream past the strip, and for the pixels of the next one.
     """
-    budget = caches.l2 // 4 // item_size(p)
+    budget = caches.l2 // 4 // item_size(p) // slot
     icg = p.ic // p.g
 
     def rows(oh_blk: int) -> Line:
         return lay_out(p.kh, p.sh, p.dh, oh_blk)
 
     def cols(ow_blk: int) -> Line:
+        if slot > 1:  # a vector holds one pixel: its neighbours may lie a stride apart
+            return lay_out(p.kw, 1, p.dw, (ow_blk - 1) * p.sw + 1)
         return lay_out(p.kw, p.sw, p.dw, ow_blk, overhang)
 
     row = rows(1).length
@@ -412,19 +437,19 @@ def make_plan(
     """
     p = problem
     lanes = table.vector_bytes // item_size(p)
-    ocg = p.oc // p.g
     if tile is None:
         role, nv = _choose_tile(p, table, caches, channels_last)
         largest_m = table.most(role)
     else:
         role, nv, m = tile
         largest_m = tuple(min(m, most) for most in table.most(role))
-    units = ceil_div(ocg, lanes) if role == "oc" else ocg
-    n_oc_blk = ceil_div(units, {"oc": nv, "ow": largest_m[nv - 1], "dw": 1}[role])
+    g = 1 if role == "dc" else p.g
+    units = ceil_div(p.oc // g, lanes) if role in _CHANNEL_VECTORS else p.oc // g
+    n_oc_blk = ceil_div(units, {"oc": nv, "ow": largest_m[nv - 1], "dw": 1, "dc": 1}[role])
 
-    overhang = 0 if role == "oc" else lanes - 1
-    unit = largest_m[nv - 1] if role == "oc" else nv * lanes
-    oh_blk, ow_blk, ic_blk, rows, cols = _blocks(p, caches, overhang, unit)
+    overhang = 0 if role in _CHANNEL_VECTORS else lanes - 1
+    unit = largest_m[nv - 1] if role in _CHANNEL_VECTORS else nv * lanes
+    oh_blk, ow_blk, ic_blk, rows, cols = _blocks(p, caches, overhang, unit, lanes if role == "dc" else 1)
     # The sums of one block's tiles in a row, where they wait for the next channels.
     row_sums = ceil_div(ow_blk, unit) * tile_bytes(role, nv, largest_m, table.vector_bytes)
     panel = p.kh * p.kw * nv * table.vector_bytes
@@ -446,16 +471,16 @@ def make_plan(
     threads = max(1, min(threads, useful_flops(p) // _FLOPS_PER_THREAD))
     if threads > 1:
         # Blocks of rows until every thread has two tasks, then blocks of output channels.
-        wanted = ceil_div(2 * threads, p.mb * p.g * ceil_div(p.ow, ow_blk))
+        wanted = ceil_div(2 * threads, p.mb * g * ceil_div(p.ow, ow_blk))
         oh_blk = min(oh_blk, max(1, ceil_div(p.oh, wanted)))
         rows = lay_out(p.kh, p.sh, p.dh, oh_blk)
-    tasks = p.mb * p.g * ceil_div(p.oh, oh_blk) * ceil_div(p.ow, ow_blk)
+    tasks = p.mb * g * ceil_div(p.oh, oh_blk) * ceil_div(p.ow, ow_blk)
     n_oc_task = min(n_oc_blk, max(n_oc_task, ceil_div(threads, max(1, tasks))))
     if ic_blk < p.ic // p.g:
         # The sums of a task wait for the next channels: no more of them than half of the second level cache holds.
         n_oc_task = max(n_oc_task, ceil_div(n_oc_blk, max(1, caches.l2 // 2 // (oh_blk * row_sums))))
     g_blk = 1
-    if p.g > 1 and tasks == p.mb * p.g and n_oc_task == 1 and ic_blk == p.ic // p.g:
+    if g > 1 and tasks == p.mb * g and n_oc_task == 1 and ic_blk == p.ic // p.g:
         most = p.g if threads == 1 else max(1, p.mb * p.g // (_TASKS_PER_THREAD * threads))
         g_blk = max(1, min(p.g, most, _FLOPS_PER_TASK * p.mb * p.g // max(1, useful_flops(p))))
         tasks = p.mb * ceil_div(p.g, g_blk)

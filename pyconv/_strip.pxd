@@ -14,7 +14,9 @@
 
 from libc.string cimport memcpy, memset
 
-from pyconv._vector cimport VECTOR_BYTES, clear_ends, copy_even, copy_row, copy_rows, real, transpose8
+from pyconv._vector cimport (
+    VECTOR_BYTES, clear_ends, copy_even, copy_pixels, copy_row, copy_rows, real, transpose8,
+)
 
 ctypedef unsigned char uint8
 ctypedef signed char int8
@@ -292,3 +294,50 @@ cdef inline void gather_dense(
                         copy_even(slots + ic * ic_pitch + low, <const real *> (inside + ic * ic_stride), n)
                 slots = slots + row_pitch
                 inside = inside + row_step
+
+
+cdef inline void gather_channels(
+    real *strip, Py_ssize_t row_pitch, const pixel *tag, const Image *image, const Axis *rows, const Axis *cols,
+    Py_ssize_t n_ch, Py_ssize_t oh_start, Py_ssize_t n_oh, Py_ssize_t iw_start, Py_ssize_t n_iw,
+) noexcept nogil:
+    # A strip of one vector of channels for each pixel, strip[row][col][channel], zeros in the lanes past n_ch. Columns are
+    # those of the image (`cols.step` is 1). `tag` carries the image's dtype only.
+    cdef:
+        Py_ssize_t VL = VECTOR_BYTES // sizeof(real)
+        Py_ssize_t s, k, j, i, c, source, begin, end
+        Run run
+        Run part
+        real *row
+        real *slots
+        const char *line
+        const char *inside
+    for s in range(rows.n_segments):
+        run = run_of(rows, &rows.segments[s], oh_start, n_oh)
+        row = strip + rows.segments[s].offset * row_pitch
+        for j in range(run.count):
+            source = source_of(image.padding_mode, run.first + j * rows.step, rows.extent)
+            if source < 0:
+                memset(row, 0, row_pitch * sizeof(real))
+                row = row + row_pitch
+                continue
+            line = image.data + source * image.ih_stride
+            for k in range(cols.n_segments):
+                part = run_of(cols, &cols.segments[k], iw_start, n_iw)
+                slots = row + cols.segments[k].offset * VL
+                begin = end = 0  # the slots that are copied in whole vectors
+                if pixel is real:
+                    if n_ch == VL and image.ic_stride == sizeof(pixel) and part.high > part.low:
+                        begin, end = part.low, part.high
+                        inside = line + (part.first + begin) * image.iw_stride
+                        copy_pixels(slots + begin * VL, <const real *> inside, image.iw_stride, end - begin)
+                for i in range(part.count):
+                    if begin <= i < end:
+                        continue
+                    source = source_of(image.padding_mode, part.first + i, cols.extent)
+                    inside = line + source * image.iw_stride
+                    for c in range(VL):
+                        if source < 0 or c >= n_ch:
+                            slots[i * VL + c] = 0
+                        else:
+                            slots[i * VL + c] = <real> (<const pixel *> (inside + c * image.ic_stride))[0]
+            row = row + row_pitch

@@ -9,6 +9,9 @@
 #     OC_VECTOR   M neighbouring pixels of the strip           weights [ic][kh][kw][NV * VL], packed
 #     OW_VECTOR   weights [ic][kh][kw][M], packed              NV * VL neighbouring pixels of the strip
 #
+# Depthwise convolution, where one input channel feeds one output channel, is no outer product. It has two small tiles:
+# DEPTHWISE with vectors of pixels, DEPTHWISE_CHANNELS with vectors of channels for images stored as (N, H, W, C).
+#
 # The caller provides a strip in which every tap of every pixel exists (_strip.pxd): the tile knows no borders, no
 # strides, no layouts. The strip's address of (ic, kh, kw) is ic * ic_pitch + offset[kh, kw] plus the pixel's number.
 # The chain starts from the bias (a vector for each v under OC_VECTOR, for each m under OW_VECTOR) or, where the
@@ -24,12 +27,13 @@
 # Reference: Goto and van de Geijn, "Anatomy of High-Performance Matrix Multiplication", ACM TOMS 34 (2008);
 # Georganas et al., "Anatomy of High-Performance Deep Learning Convolutions on SIMD Architectures", SC 2018.
 
-from pyconv._vector cimport VECTOR_BYTES, VECTOR_REGISTERS, assume, in_register, muladd, prefetch, real, vec
+from pyconv._vector cimport VECTOR_BYTES, VECTOR_REGISTERS, assume, in_register, muladd, muladd_each, prefetch, real, vec
 
 cdef enum:
     OC_VECTOR = 0
     OW_VECTOR = 1
     DEPTHWISE = 2
+    DEPTHWISE_CHANNELS = 3
 
 cdef enum:
     MAX_M = 14
@@ -116,6 +120,38 @@ cdef inline void tile(
     for m in range(M):
         for v in range(NV):
             (<vec *> (out + m * pitch))[v] = acc[m * NV + v]
+
+
+cdef inline bint channels_fits(const int R) noexcept nogil:
+    # R accumulators and the weights of a tap; the pixels are operands in memory.
+    return R <= MAX_M and R + 1 <= VECTOR_REGISTERS
+
+
+cdef inline void channels_tile(
+    const int R, const real *strip, Py_ssize_t step, const real *weights, const Taps *taps,
+    const vec *bias, char *out, Py_ssize_t pitch,
+) noexcept nogil:
+    # R neighbouring pixels of VL channels, `step` bytes apart in the strip: acc[r] += weights[tap] * strip[tap][r], lane
+    # by lane. A load for each multiply-add, as many as a processor does in a cycle.
+    cdef:
+        vec acc[MAX_M]
+        vec w
+        int r
+        Py_ssize_t t
+        Py_ssize_t n_taps = taps.n_kh * taps.n_kw
+        const char *pixel
+    assume(n_taps > 0)
+    for r in range(R):
+        acc[r] = bias[0]
+    for t in range(n_taps):
+        pixel = <const char *> strip + taps.offset[t]
+        w = (<const vec *> weights)[0]
+        weights = weights + VECTOR_BYTES // sizeof(real)
+        for r in range(R):
+            acc[r] = muladd_each(acc[r], (<const vec *> pixel)[0], w)
+            pixel = pixel + step
+    for r in range(R):
+        (<vec *> (out + r * pitch))[0] = acc[r]
 
 
 cdef inline void depthwise_row(

@@ -41,6 +41,7 @@ cdef extern from *:
     typedef long long i64v __attribute__((vector_size(VECTOR_BYTES)));
 
     #define muladd(acc, v, s) ((acc) + (v) * (__typeof__((acc)[0]))(s))
+    #define muladd_each(acc, v, w) ((acc) + (v) * (w))
 
     #define assume(condition) do { if (!(condition)) __builtin_unreachable(); } while (0)
     #define prefetch(address) __builtin_prefetch(address, 0, 2)
@@ -92,6 +93,8 @@ cdef extern from *:
         VECTOR_REGISTERS
     # muladd(acc, v, s) = acc + v * s with the scalar s in every lane.
     f32v muladd(f32v acc, f32v v, float s) noexcept nogil
+    # The same with a scalar of its own for each lane.
+    f32v muladd_each(f32v acc, f32v v, f32v w) noexcept nogil
     # Tell the compiler what the caller guarantees.
     void assume(bint condition) noexcept nogil
     # Ask for the cache line of an address, for the second level cache.
@@ -298,3 +301,18 @@ cdef inline void clear_ends(real *row, Py_ssize_t low, Py_ssize_t high, Py_ssize
         clear_ends_vec(<f32v *> row, <f32v *> (row + end - lanes), zeros_f32(), low, end - high)
     else:
         clear_ends_vec(<f64v *> row, <f64v *> (row + end - lanes), zeros_f64(), low, end - high)
+
+
+cdef inline void copy_pixels_vec(vec *to, const vec *source, Py_ssize_t pitch, Py_ssize_t n) noexcept nogil:
+    cdef Py_ssize_t i
+    for i in range(n):
+        to[i] = source[0]
+        source = <const vec *> (<const char *> source + pitch)
+
+
+cdef inline void copy_pixels(real *to, const real *source, Py_ssize_t pitch, Py_ssize_t n) noexcept nogil:
+    # n vectors that lie `pitch` bytes apart, one after the other.
+    if real is float:
+        copy_pixels_vec(<f32v *> to, <const f32v *> source, pitch, n)
+    else:
+        copy_pixels_vec(<f64v *> to, <const f64v *> source, pitch, n)

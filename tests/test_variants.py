@@ -80,7 +80,7 @@ def test_every_kernel_of_every_tile(isa: str, dtype: str) -> None:
     with forced(isa) as kernels:
         lanes = kernels.tiles.vector_bytes // np.dtype(dtype).itemsize
         for role, nv, m in kernels.module.variants():
-            if role == "dw":
+            if role in ("dw", "dc"):
                 continue
             ocg, ow = (nv * lanes, m) if role == "oc" else (m, nv * lanes)
             for kh, kw in ((1, 1), *((2, width) for width in WIDTHS)):
@@ -103,11 +103,15 @@ def test_every_tile_fuses(isa: str, dtype: str) -> None:
         lanes = kernels.tiles.vector_bytes // np.dtype(dtype).itemsize
         for role, nv, m in kernels.module.variants():
             for kh, kw in [(3, 3)] if role == "dw" else [(1, 1), (1, 3), (1, 4)]:
-                ocg, ow = {"oc": (nv * lanes, m), "ow": (m, nv * lanes), "dw": (1, nv * lanes)}[role]
-                oh = m if role == "dw" else 1
-                bordered = problem(dtype, g=1, icg=1, ocg=ocg, oh=oh, ow=ow, kh=kh, kw=kw, sh=1, sw=1)
+                g, ocg, oh, ow = {
+                    "oc": (1, nv * lanes, 1, m),
+                    "ow": (1, m, 1, nv * lanes),
+                    "dw": (1, 1, m, nv * lanes),
+                    "dc": (lanes, 1, 1, m),
+                }[role]
+                bordered = problem(dtype, g=g, icg=1, ocg=ocg, oh=oh, ow=ow, kh=kh, kw=kw, sh=1, sw=1)
                 p = replace(bordered, ih=oh + kh - 1, iw=ow + kw - 1, pt=0, pl=0)
-                x = np.full((p.mb, 1, p.ih, p.iw), 1 + e, dtype)
+                x = np.full((p.mb, p.ic, p.ih, p.iw), 1 + e, dtype)
                 weight = np.zeros((p.oc, 1, kh, kw), dtype)
                 weight[:, :, -1, -1] = 1 + e
                 out = np.empty((p.mb, p.oc, p.oh, p.ow), dtype)
@@ -132,6 +136,22 @@ def test_depthwise_tile(isa: str, dtype: str) -> None:
                         kh=kh, kw=3, sh=sh, sw=1 + more,
                     )  # fmt: skip
                     check(make_plan(p, kernels.tiles, CACHES, 1, False, (role, nv, rows)), rng)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_depthwise_tile_of_channels(isa: str, dtype: str) -> None:
+    rng = np.random.default_rng(2)
+    with forced(isa) as kernels:
+        lanes = kernels.tiles.vector_bytes // np.dtype(dtype).itemsize
+        tiles = [tile for tile in kernels.module.variants() if tile[0] == "dc"]
+        assert tiles
+        for role, nv, pixels in tiles:
+            for kw in WIDTHS:
+                for more in (0, 1):
+                    p = problem(
+                        dtype, g=lanes + more, icg=1, ocg=1, oh=2, ow=pixels + more, kh=2, kw=kw, sh=1, sw=1 + more
+                    )
+                    check(make_plan(p, kernels.tiles, CACHES, 1, False, (role, nv, pixels)), rng)
 
 
 def test_the_plan_names_listed_tiles_only(isa: str) -> None:
