@@ -219,7 +219,7 @@ cdef void gather_channels_strip(
     const Lowered *p, real *strip, const pixel *pixels, const Image *image, const Task *t, Py_ssize_t n_ch,
 ) noexcept nogil:
     gather_channels(
-        strip, p.row_pitch, pixels, image, &p.rows, &p.cols, n_ch,
+        strip, p.row_pitch, p.slot, pixels, image, &p.rows, &p.cols, n_ch,
         t.oh_start, t.n_oh, t.ow_start * p.sw, (t.n_ow - 1) * p.sw + 1,
     )
 
@@ -429,35 +429,38 @@ cdef inline void multiply_dw(
 cdef inline void multiply_dc(
     const Lowered *p, const Call *call, const Task *t, Pass *q, Image *image, real *strip, const real *group, real *c,
 ) noexcept nogil:
-    # Vectors of channels in several pixels of a row times vectors of weights; a strip for each block of channels.
+    # Vectors of channels in several pixels of a row times vectors of weights; a strip for each few blocks of channels.
     cdef:
         Py_ssize_t VL = VECTOR_BYTES // sizeof(real)
-        Py_ssize_t block, oc, lanes, row, i, col, m
-        Py_ssize_t step = p.sw * VECTOR_BYTES
+        Py_ssize_t begin, end, block, oc, lanes, row, i, col, m
+        Py_ssize_t step = p.sw * p.slot * <Py_ssize_t> sizeof(real)
         Split tiles = split_by(t.n_ow, p.M[1])
         const char *image_data = image.data
         const real *weights
         const real *pixels
         char *out
-    for block in range(t.block_begin, t.block_end):
-        oc = block * VL
-        lanes = min(VL, p.ocg - oc)
-        image.data = image_data + oc * image.ic_stride
-        gather_pixels(p, strip, image, t, lanes)
-        weights = group + p.bias_pitch + oc * p.kh * p.kw
+    begin = t.block_begin
+    while begin < t.block_end:
+        end = min(begin + p.slot // VL, t.block_end)
+        image.data = image_data + begin * VL * image.ic_stride
+        gather_pixels(p, strip, image, t, min(end * VL, p.ocg) - begin * VL)
         for row in range(t.n_oh):
-            col = 0
-            for i in range(tiles.parts):
-                m = size_of(&tiles, i)
-                pixels = strip + row * p.row_pitch + col * p.sw * VL
-                out = output_of(p, call, t, oc, row, col)
-                if lanes == VL and call.out_stride[1] == <Py_ssize_t> sizeof(real):
-                    run_channels(<int> m, pixels, step, weights, &q.taps, group + oc, out, call.out_stride[3])
-                else:
-                    run_channels(<int> m, pixels, step, weights, &q.taps, group + oc, <char *> c, VECTOR_BYTES)
-                    scatter(c, m, lanes, VL, out, call.out_stride[3], call.out_stride[1])
-                col = col + m
-    # end: block
+            for block in range(begin, end):
+                oc = block * VL
+                lanes = min(VL, p.ocg - oc)
+                weights = group + p.bias_pitch + oc * p.kh * p.kw
+                col = 0
+                for i in range(tiles.parts):
+                    m = size_of(&tiles, i)
+                    pixels = strip + row * p.row_pitch + col * p.sw * p.slot + (block - begin) * VL
+                    out = output_of(p, call, t, oc, row, col)
+                    if lanes == VL and call.out_stride[1] == <Py_ssize_t> sizeof(real):
+                        run_channels(<int> m, pixels, step, weights, &q.taps, group + oc, out, call.out_stride[3])
+                    else:
+                        run_channels(<int> m, pixels, step, weights, &q.taps, group + oc, <char *> c, VECTOR_BYTES)
+                        scatter(c, m, lanes, VL, out, call.out_stride[3], call.out_stride[1])
+                    col = col + m
+        begin = end
 
 
 cdef inline void run_task_of(
@@ -671,7 +674,7 @@ cdef class Convolution:
         p.NV = plan.NV
         for nv, m in enumerate(plan.M, start=1):
             p.M[nv] = m
-        p.dh, p.sw = problem.dh, problem.sw
+        p.dh, p.sw, p.slot = problem.dh, problem.sw, plan.slot
         p.g_blk, p.oh_blk, p.ow_blk, p.ic_blk = plan.g_blk, plan.oh_blk, plan.ow_blk, plan.ic_blk
         p.n_g_blk = plan.n_g_blk
         p.n_oh_blk, p.n_ow_blk, p.n_ic_blk = plan.n_oh_blk, plan.n_ow_blk, plan.n_ic_blk

@@ -25,6 +25,7 @@ from pyconv._problem import ConvProblem
 _MAX_NV = 4
 _CHANNEL_VECTORS = ("oc", "dc")  # the roles whose vectors are made of output channels
 _CACHE_LINE = 64
+_NEIGHBOURS = 4 * _CACHE_LINE  # bytes that are gathered together: prefetchers bring in neighbouring lines
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +83,8 @@ class Plan:
 
     ``M[NV - 1]`` is the largest number of scalars that go with NV vectors. ``n_oc_blk`` counts the blocks that the
     output channels of a group are packed in, ``n_oc_task`` the tasks that share these blocks out. A task takes
-    ``g_blk`` groups one after the other: more than one where they are small.
+    ``g_blk`` groups one after the other: more than one where they are small. A ``slot`` of the strip's lines is one
+    element, or as many vectors of channels as are gathered together.
     """
 
     problem: ConvProblem
@@ -97,6 +99,7 @@ class Plan:
     ic_blk: int
     n_oc_blk: int
     n_oc_task: int
+    slot: int
     rows: Line
     cols: Line
     threads: int
@@ -113,11 +116,6 @@ class Plan:
     @property
     def ocg(self) -> int:
         return self.problem.oc // self.g
-
-    @property
-    def slot(self) -> int:
-        """Elements of one slot of a line: the lanes of a vector where these are channels."""
-        return self.lanes if self.role == "dc" else 1
 
     @property
     def n_g_blk(self) -> int:
@@ -345,9 +343,7 @@ def largest(most: int, fits: Callable[[int], bool]) -> int:
     return low
 
 
-def _blocks(
-    p: ConvProblem, caches: Caches, overhang: int, unit: int, slot: int
-) -> tuple[int, int, int, Line, Line]:
+def _blocks(p: ConvProblem, caches: Caches, overhang: int, unit: int, slot: int) -> tuple[int, int, int, Line, Line]:
     """``(oh_blk, ow_blk, ic_blk, rows, cols)``: a strip within its share of L2, as tall as possible, full rows first.
 
     Rows that must be cut are cut into whole tiles, `unit` pixels wide.
@@ -361,7 +357,7 @@ def _blocks(
         return lay_out(p.kh, p.sh, p.dh, oh_blk)
 
     def cols(ow_blk: int) -> Line:
-        if slot > 1:  # a vector holds one pixel: its neighbours may lie a stride apart
+        if slot > 1:  # channels of one pixel: its neighbours may lie a stride apart
             return lay_out(p.kw, 1, p.dw, (ow_blk - 1) * p.sw + 1)
         return lay_out(p.kw, p.sw, p.dw, ow_blk, overhang)
 
@@ -449,7 +445,8 @@ def make_plan(
 
     overhang = 0 if role in _CHANNEL_VECTORS else lanes - 1
     unit = largest_m[nv - 1] if role in _CHANNEL_VECTORS else nv * lanes
-    oh_blk, ow_blk, ic_blk, rows, cols = _blocks(p, caches, overhang, unit, lanes if role == "dc" else 1)
+    slot = lanes * min(n_oc_blk, _NEIGHBOURS // table.vector_bytes) if role == "dc" else 1
+    oh_blk, ow_blk, ic_blk, rows, cols = _blocks(p, caches, overhang, unit, slot)
     # The sums of one block's tiles in a row, where they wait for the next channels.
     row_sums = ceil_div(ow_blk, unit) * tile_bytes(role, nv, largest_m, table.vector_bytes)
     panel = p.kh * p.kw * nv * table.vector_bytes
@@ -485,6 +482,6 @@ def make_plan(
         g_blk = max(1, min(p.g, most, _FLOPS_PER_TASK * p.mb * p.g // max(1, useful_flops(p))))
         tasks = p.mb * ceil_div(p.g, g_blk)
     return Plan(
-        problem, table.isa, role, lanes, nv, largest_m, g_blk, oh_blk, ow_blk, ic_blk, n_oc_blk, n_oc_task, rows, cols,
+        problem, table.isa, role, lanes, nv, largest_m, g_blk, oh_blk, ow_blk, ic_blk, n_oc_blk, n_oc_task, slot, rows, cols,
         min(threads, tasks * n_oc_task),
     )  # fmt: skip

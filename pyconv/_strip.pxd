@@ -297,11 +297,12 @@ cdef inline void gather_dense(
 
 
 cdef inline void gather_channels(
-    real *strip, Py_ssize_t row_pitch, const pixel *tag, const Image *image, const Axis *rows, const Axis *cols,
+    real *strip, Py_ssize_t row_pitch, Py_ssize_t slot, const pixel *tag,
+    const Image *image, const Axis *rows, const Axis *cols,
     Py_ssize_t n_ch, Py_ssize_t oh_start, Py_ssize_t n_oh, Py_ssize_t iw_start, Py_ssize_t n_iw,
 ) noexcept nogil:
-    # A strip of one vector of channels for each pixel, strip[row][col][channel], zeros in the lanes past n_ch. Columns are
-    # those of the image (`cols.step` is 1). `tag` carries the image's dtype only.
+    # A strip of `slot` channels for each pixel, strip[row][col][channel], whole vectors, with zeros past channel n_ch.
+    # Columns are those of the image (`cols.step` is 1). `tag` carries the image's dtype only.
     cdef:
         Py_ssize_t VL = VECTOR_BYTES // sizeof(real)
         Py_ssize_t s, k, j, i, c, source, begin, end
@@ -323,21 +324,23 @@ cdef inline void gather_channels(
             line = image.data + source * image.ih_stride
             for k in range(cols.n_segments):
                 part = run_of(cols, &cols.segments[k], iw_start, n_iw)
-                slots = row + cols.segments[k].offset * VL
+                slots = row + cols.segments[k].offset * slot
                 begin = end = 0  # the slots that are copied in whole vectors
                 if pixel is real:
-                    if n_ch == VL and image.ic_stride == sizeof(pixel) and part.high > part.low:
+                    if n_ch == slot and image.ic_stride == sizeof(pixel) and part.high > part.low:
                         begin, end = part.low, part.high
                         inside = line + (part.first + begin) * image.iw_stride
-                        copy_pixels(slots + begin * VL, <const real *> inside, image.iw_stride, end - begin)
+                        copy_pixels(
+                            slots + begin * slot, <const real *> inside, image.iw_stride, slot // VL, end - begin,
+                        )
                 for i in range(part.count):
                     if begin <= i < end:
                         continue
                     source = source_of(image.padding_mode, part.first + i, cols.extent)
                     inside = line + source * image.iw_stride
-                    for c in range(VL):
+                    for c in range(slot):
                         if source < 0 or c >= n_ch:
-                            slots[i * VL + c] = 0
+                            slots[i * slot + c] = 0
                         else:
-                            slots[i * VL + c] = <real> (<const pixel *> (inside + c * image.ic_stride))[0]
+                            slots[i * slot + c] = <real> (<const pixel *> (inside + c * image.ic_stride))[0]
             row = row + row_pitch

@@ -303,16 +303,22 @@ cdef inline void clear_ends(real *row, Py_ssize_t low, Py_ssize_t high, Py_ssize
         clear_ends_vec(<f64v *> row, <f64v *> (row + end - lanes), zeros_f64(), low, end - high)
 
 
-cdef inline void copy_pixels_vec(vec *to, const vec *source, Py_ssize_t pitch, Py_ssize_t n) noexcept nogil:
-    cdef Py_ssize_t i
+cdef inline void copy_pixels_vec(
+    vec *to, const vec *source, Py_ssize_t pitch, Py_ssize_t n_vectors, Py_ssize_t n,
+) noexcept nogil:
+    cdef Py_ssize_t i, v
     for i in range(n):
-        to[i] = source[0]
+        for v in range(n_vectors):
+            to[v] = source[v]
+        to = to + n_vectors
         source = <const vec *> (<const char *> source + pitch)
 
 
-cdef inline void copy_pixels(real *to, const real *source, Py_ssize_t pitch, Py_ssize_t n) noexcept nogil:
-    # n vectors that lie `pitch` bytes apart, one after the other.
+cdef inline void copy_pixels(
+    real *to, const real *source, Py_ssize_t pitch, Py_ssize_t n_vectors, Py_ssize_t n,
+) noexcept nogil:
+    # n times so many vectors, which lie `pitch` bytes apart, one after the other.
     if real is float:
-        copy_pixels_vec(<f32v *> to, <const f32v *> source, pitch, n)
+        copy_pixels_vec(<f32v *> to, <const f32v *> source, pitch, n_vectors, n)
     else:
-        copy_pixels_vec(<f64v *> to, <const f64v *> source, pitch, n)
+        copy_pixels_vec(<f64v *> to, <const f64v *> source, pitch, n_vectors, n)
