@@ -86,7 +86,7 @@ def a_run(
         usual = {"torch": 1.7, "onnxruntime": 1.5, "openvino": 1.3, "ncnn": 0.95}
         timed = [peer for peer in (*peers, *approximate) if not (peer == "openvino" and name == "conv1")]
         return Row(
-            layer=(f"g{g}" if g > 1 else "") + f"ic{ic}ih{ih}oc{oc}oh{oh}kh{kernel}sh{stride}ph{pad}",
+            layer=(f"g{g}" if g > 1 else "") + f"mb{chosen.batch}ic{ic}ih{ih}oc{oc}oh{oh}kh{kernel}sh{stride}ph{pad}",
             network=network, name=name, multiplicity=multiplicity, settings=chosen, flops=flops, bytes=touched,
             plan=f"{chosen.isa}, tile {tile}", plan_short=tile, workspace=int(rng.integers(40, 600)) << 10,
             error=float(rng.uniform(0.01, 0.2)), pyconv=timing(seconds),

@@ -24,20 +24,23 @@ from pathlib import Path
 from types import GenericAlias
 from typing import Any, get_args, get_origin, get_type_hints
 
-import numpy as np
-
 FORMAT = "pyconv bench 1"
 
 
 def percentile(samples: list[float], percent: float) -> float:
-    """Return a percentile, NaN of no samples."""
-    return float(np.percentile(samples, percent)) if samples else math.nan
+    """Return a percentile, linear between samples; NaN of no samples."""
+    if not samples:
+        return math.nan
+    ordered = sorted(samples)
+    below, part = divmod(percent / 100 * (len(ordered) - 1), 1)
+    low, high = ordered[int(below)], ordered[min(int(below) + 1, len(ordered) - 1)]
+    return low + part * (high - low)
 
 
 def geometric_mean(values: Iterable[float]) -> float:
     """Average ratios and percentages, without those that are NaN."""
     known = [value for value in values if not math.isnan(value)]
-    return float(np.exp(np.mean(np.log(known)))) if known else math.nan
+    return math.exp(math.fsum(map(math.log, known)) / len(known)) if known else math.nan
 
 
 def least(values: Iterable[float]) -> float:

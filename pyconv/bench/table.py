@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import re
 import textwrap
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from pyconv.bench.descriptor import parse
+from pyconv.bench.errors import BenchError
 from pyconv.bench.record import Row, Run, Settings, Summary, Yardstick
 
 NOTHING = "-"
@@ -74,29 +75,17 @@ def remark(row: Row) -> str:
 
 
 def shape(descriptor: str) -> str:
-    """Shorten a descriptor to what tells layers apart at a glance: ``3x3 s2 64->64 @28``.
+    """Shorten a descriptor to what tells layers apart at a glance; leave alone what is none.
 
     Examples
     --------
-    >>> shape('g32ic32ih112oc32oh112kh3ph1n"dw"')
-    '3x3 g32 32->32 @112'
+    >>> shape('mb1ic32oc64_ih56oh28kh3sh2ph1')
+    '3x3 s2 32->64 @28'
     """
-    problem = descriptor.partition('n"')[0]
-    size = {name: int(value) for name, value in re.findall(r"(mb|g|[io][chw]|[ksdp][hw])(-?\d+)", problem)}
-
-    def both(letter: str, default: int = 0) -> tuple[int, int]:
-        height = size.get(f"{letter}h", default)
-        return height, size.get(f"{letter}w", height)
-
-    def extent(height: int, width: int) -> str:
-        return f"{height}" if height == width else f"{height}x{width}"
-
-    kernel, stride, dilation = both("k", 1), both("s", 1), both("d")
-    parts = [f"{kernel[0]}x{kernel[1]}"]
-    parts += [f"s{extent(*stride)}"] * (stride != (1, 1))
-    parts += [f"d{extent(dilation[0] + 1, dilation[1] + 1)}"] * (dilation != (0, 0))
-    parts += [f"g{size.get('g')}"] * (size.get("g", 1) > 1)
-    return " ".join([*parts, f"{size.get('ic', 1)}->{size.get('oc', 1)}", f"@{extent(*both('o', 1))}"])
+    try:
+        return parse(descriptor).shape_text
+    except BenchError:
+        return descriptor
 
 
 def number(value: float, places: int) -> str:
