@@ -1,0 +1,40 @@
+"""A progress bar with the time left, where someone watches and tqdm is installed."""
+
+from __future__ import annotations
+
+import sys
+from types import TracebackType
+from typing import Any, Self
+
+_DELAY = 1.0  # seconds before the bar appears: what is over by then needs none
+
+
+class Progress:
+    """Counts work done, in any unit: seconds that it is expected to take, say."""
+
+    def __init__(self, total: float, what: str) -> None:
+        self._bar: Any = None
+        if sys.stderr.isatty():
+            try:
+                from tqdm import tqdm
+            except ImportError:
+                return
+            layout = "{desc} {percentage:3.0f}% |{bar}| {elapsed} elapsed, {remaining} left"
+            self._bar = tqdm(total=total, desc=what, bar_format=layout, delay=_DELAY, leave=False, file=sys.stderr)
+
+    def advance(self, amount: float) -> None:
+        """Count so much more as done."""
+        if self._bar is not None:
+            self._bar.update(min(amount, self._bar.total - self._bar.n))
+
+    def say(self, what: str) -> None:
+        """Tell what is being done now."""
+        if self._bar is not None:
+            self._bar.set_description(what)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        if self._bar is not None:
+            self._bar.close()

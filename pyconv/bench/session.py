@@ -1,0 +1,242 @@
+"""Rounds: every contender times every layer once, in turn, with the machine's peak sampled in between.
+
+Neighbours on shared cores slow everything down for seconds at a time. So no contender has a stretch of the run to
+itself: within a round all of them run one after the other, the next round begins with another one, and a round goes
+over as many layers as fit the memory together (`_CHUNK_BYTES`) before the next one starts.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field
+from itertools import groupby
+
+from pyconv.bench.contender import Contender, Refused
+from pyconv.bench.layer import Layer
+from pyconv.bench.progress import Progress
+from pyconv.bench.record import Row, Settings, Timing, Yardstick
+
+LEAST_ROUNDS = 3
+_CHUNK_BYTES = 1 << 30
+_LAYERS_PER_BANDWIDTH = 8
+_ITEMSIZE = {"f32": 4, "f64": 8}
+# Seconds, to weigh one layer against another: of a round with no work in it, and of an operation.
+_PER_CALL, _PER_FLOP = 0.015, 2 / 50e9
+
+
+@dataclass(frozen=True)
+class Job:
+    """A layer, and how to run it."""
+
+    layer: Layer
+    settings: Settings
+
+    def arguments(self) -> dict[str, object]:
+        """Arguments of the request ``prepare``."""
+        s = self.settings
+        return {"layer": asdict(self.layer), "dtype": s.dtype, "layout": s.layout, "weights": s.weights}
+
+    def weight(self) -> float:
+        """Estimate the seconds of one contender's round."""
+        return _PER_CALL + _PER_FLOP * self.layer.flops
+
+
+@dataclass(frozen=True)
+class Peer:
+    """A peer that was asked for: in which layouts it runs, and whether its results are approximate."""
+
+    name: str
+    layouts: tuple[str, ...]
+    approximate: bool
+
+
+@dataclass
+class _Entry:
+    """A job under way."""
+
+    job: Job
+    key: int
+    facts: dict[str, object] = field(default_factory=dict)
+    seconds: dict[str, list[float]] = field(default_factory=dict)
+    skipped: dict[str, str] = field(default_factory=dict)
+
+
+class Session:
+    """Measure jobs; what is finished is in `rows` and `yardsticks` whenever the run ends.
+
+    Parameters
+    ----------
+    jobs : sequence of Job
+    peers : sequence of Peer
+    rounds : int
+    max_seconds : float, optional
+        Make fewer rounds, if at least `LEAST_ROUNDS`, to end after about this time.
+    """
+
+    def __init__(self, jobs: Sequence[Job], peers: Sequence[Peer], rounds: int, max_seconds: float | None) -> None:
+        self.rows: list[Row] = []
+        self.notes: list[str] = []
+        self.interrupted = False
+        self._jobs = sorted(jobs, key=lambda job: (job.settings.isa, job.settings.threads))
+        self._peers = peers
+        self._rounds = rounds
+        self._deadline = None if max_seconds is None else time.monotonic() + max_seconds
+        self._peaks: dict[tuple[str, str, int], list[float]] = {}
+        self._bandwidths: dict[tuple[str, str, int], float] = {}
+        self._measured = 0
+        self._work = sum(job.weight() for job in jobs)
+
+    @property
+    def yardsticks(self) -> list[Yardstick]:
+        """What the machine itself did."""
+        return [Yardstick(*key, peaks, self._bandwidths.get(key, 0.0)) for key, peaks in self._peaks.items()]
+
+    def run(self) -> None:
+        """Measure everything; Ctrl-C ends it early and keeps what there is."""
+        total = self._work * self._rounds * (1 + len(self._peers))
+        try:
+            with Progress(total, "starting") as progress:
+                for (isa, threads), jobs in groupby(self._jobs, lambda job: (job.settings.isa, job.settings.threads)):
+                    self._run_group(isa, threads, list(jobs), progress)
+        except KeyboardInterrupt:
+            self.interrupted = True
+
+    def _run_group(self, isa: str, threads: int, jobs: list[Job], progress: Progress) -> None:
+        """Measure the jobs that share their processes."""
+        with ExitStack() as stack:
+            team = [stack.enter_context(Contender("pyconv", threads, isa))]
+            team += [stack.enter_context(Contender(peer.name, threads)) for peer in self._peers]
+            for contender in list(team):
+                progress.say(f"starting {contender.name}")
+                try:
+                    contender.greet()
+                except Refused as refused:
+                    if contender is team[0]:
+                        raise
+                    self.notes.append(f"{contender.name}: {refused}")
+                    team.remove(contender)
+            for chunk in self._chunks(jobs):
+                self._run_chunk(team, chunk, progress)
+
+    def _chunks(self, jobs: list[Job]) -> Iterator[list[Job]]:
+        """Split into parts whose arrays fit the memory, all contenders' together."""
+        chunk: list[Job] = []
+        used = 0
+        for job in jobs:
+            size = 2 * job.layer.bytes(_ITEMSIZE[job.settings.dtype]) * (1 + len(self._peers))
+            if chunk and used + size > _CHUNK_BYTES:
+                yield chunk
+                chunk, used = [], 0
+            chunk.append(job)
+            used += size
+        yield chunk
+
+    def _run_chunk(self, team: list[Contender], jobs: list[Job], progress: Progress) -> None:
+        entries: list[_Entry] = []
+        finished = False
+        try:
+            deadline = self._deadline_of(jobs)
+            for job in jobs:
+                progress.say(f"preparing {job.layer.name}")
+                entries.append(self._prepare(team, job))
+            done = 0
+            while done < self._rounds:
+                if done >= LEAST_ROUNDS and deadline is not None and time.monotonic() >= deadline:
+                    break
+                for entry in entries:
+                    self._round(team, entry, done, progress)
+                done += 1
+            finished = True
+            progress.advance((self._rounds - done) * sum(job.weight() for job in jobs) * len(team))
+            for entry in entries:
+                for contender in team:
+                    contender.ask("release", key=entry.key)
+        finally:
+            self.rows += [self._row(entry, partial=not finished) for entry in entries if entry.seconds.get("pyconv")]
+            self._work -= sum(job.weight() for job in jobs)
+
+    def _deadline_of(self, jobs: list[Job]) -> float | None:
+        """Give a chunk its share of the time left, by its share of the work left."""
+        if self._deadline is None:
+            return None
+        now = time.monotonic()
+        return now + max(0.0, self._deadline - now) * sum(job.weight() for job in jobs) / self._work
+
+    def _prepare(self, team: list[Contender], job: Job) -> _Entry:
+        """Have every contender that can prepare a layer, and its result checked."""
+        entry = _Entry(job, self._measured)
+        self._measured += 1
+        approximate = {peer.name for peer in self._peers if peer.approximate}
+        layouts = {peer.name: peer.layouts for peer in self._peers}
+        alive = {contender.name for contender in team}
+        entry.skipped = {peer.name: "did not start" for peer in self._peers if peer.name not in alive}
+        for contender in team:
+            name = contender.name
+            if job.settings.layout not in layouts.get(name, (job.settings.layout,)):
+                entry.skipped[name] = f"no {job.settings.layout} layout"
+                continue
+            try:
+                answer = contender.ask("prepare", key=entry.key, **job.arguments())
+            except Refused as refused:
+                if name == "pyconv":
+                    raise
+                entry.skipped[name] = str(refused)
+                continue
+            if not answer["error"] <= 1:
+                bound = "a thousandth" if name in approximate else "the bound of rounding"
+                entry.skipped[name] = f"wrong result: {answer['error']:.3g} times {bound}"
+            if name == "pyconv":
+                entry.facts = answer
+                if name in entry.skipped:
+                    self.notes.append(f"{job.layer.descriptor}: {entry.skipped.pop(name)}")
+            if name not in entry.skipped:
+                entry.seconds[name] = []
+        if entry.key % _LAYERS_PER_BANDWIDTH == 0 or self._yardstick(job) not in self._bandwidths:
+            best = self._bandwidths.get(self._yardstick(job), 0.0)
+            self._bandwidths[self._yardstick(job)] = max(best, team[0].ask("bandwidth")["gbytes"])
+        return entry
+
+    def _yardstick(self, job: Job) -> tuple[str, str, int]:
+        return job.settings.isa, job.settings.dtype, job.settings.threads
+
+    def _round(self, team: list[Contender], entry: _Entry, number: int, progress: Progress) -> None:
+        """Sample the peak and time every contender once, beginning with another one in each round."""
+        job = entry.job
+        progress.say(f"round {number + 1} of {self._rounds}, {job.layer.name or job.layer.shape_text}")
+        peaks = self._peaks.setdefault(self._yardstick(job), [])
+        peaks.append(team[0].ask("peak", dtype=job.settings.dtype)["gflops"])
+        first = number % len(team)
+        for contender in team[first:] + team[:first]:
+            if contender.name in entry.seconds:
+                try:
+                    entry.seconds[contender.name].append(contender.time(entry.key))
+                except Refused as refused:
+                    if contender.name == "pyconv":
+                        raise
+                    del entry.seconds[contender.name]
+                    entry.skipped[contender.name] = str(refused)
+            progress.advance(job.weight())
+
+    def _row(self, entry: _Entry, *, partial: bool) -> Row:
+        layer, settings, facts = entry.job.layer, entry.job.settings, entry.facts
+        peers = {name: Timing(seconds) for name, seconds in entry.seconds.items() if name != "pyconv" and seconds}
+        return Row(
+            layer=layer.descriptor,
+            network=layer.network,
+            name=layer.name,
+            multiplicity=layer.multiplicity,
+            settings=settings,
+            flops=layer.flops,
+            bytes=layer.bytes(_ITEMSIZE[settings.dtype]),
+            plan=str(facts["plan"]),
+            plan_short=str(facts["plan_short"]),
+            workspace=int(str(facts["workspace"])),
+            error=float(str(facts["error"])),
+            pyconv=Timing(entry.seconds["pyconv"]),
+            peers={peer.name: peers[peer.name] for peer in self._peers if peer.name in peers},
+            approximate=[peer.name for peer in self._peers if peer.approximate and peer.name in peers],
+            skipped=entry.skipped,
+            partial=partial,
+        )
