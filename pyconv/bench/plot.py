@@ -88,10 +88,10 @@ def caption(run: Run) -> str:
     """Say where, when and with what it was measured."""
     cores = run.machine.get("cores")
     machine = str(run.machine.get("processor", "unknown processor")) + (f", {cores} cores" if cores else "")
-    versions = [f"{name} {run.versions[name]}" for name in ("pyconv", *run.peers()) if name in run.versions]
+    versions = ", ".join(f"{name} {version}" for name, version in run.versions.items())
     shared, _ = common(run)
     settings = describe(run.rows[0].settings, shared)
-    return f"{machine}; {settings}\n{', '.join(versions)}; {run.started[:10]}"
+    return f"{machine}; {settings}\n{versions}; {run.started[:10]}"
 
 
 def counted(run: Run) -> str:
