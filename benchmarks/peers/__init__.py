@@ -10,44 +10,9 @@ is imported inside the functions. It offers
 ``limit_threads(n)``         called once, before anything else
 ``prepare(layer, x, w, b, layout)``
                              a function of no arguments that convolves, everything that can be done before a call done;
-                             raises `Unsupported` with the reason where the library does not offer the convolution
+                             raises `UnsupportedError` with the reason where the library does not offer the convolution
 ``as_array(result)``         that function's result as an array, indexed (mb, oc, oh, ow) or, of signals, (mb, oc, ow);
                              not timed. Without it, NumPy converts.
 
 ``x``, ``w`` and ``b`` are indexed (mb, ic, ih, iw), (oc, ic / g, kh, kw) and (oc,) whatever the memory's layout.
 """
-
-from __future__ import annotations
-
-import importlib
-import importlib.util
-from types import ModuleType
-
-
-class Unsupported(Exception):
-    """Why a library cannot compute a layer, in a few words."""
-
-
-# Name on the command line -> file, in the order of the tables.
-_FILES = {
-    "torch": "torch_nchw",
-    "torch-cl": "torch_channels_last",
-    "onnxruntime": "onnxruntime",
-    "openvino": "openvino",
-    "ncnn": "ncnn",
-    "opencv": "opencv",
-    "scipy": "scipy",
-    "jax": "jax",
-}
-NAMES = tuple(_FILES)
-
-
-def adapter(name: str) -> ModuleType:
-    """Import the adapter of a peer."""
-    return importlib.import_module(f"pyconv.bench.peers.{_FILES[name]}")
-
-
-def missing(name: str) -> list[str]:
-    """Return the packages that a peer needs and that are not installed, as the package index calls them."""
-    packages: dict[str, str] = adapter(name).PACKAGES
-    return [package for module, package in packages.items() if importlib.util.find_spec(module) is None]

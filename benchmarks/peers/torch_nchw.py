@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from pyconv.bench.errors import UnsupportedError
 from pyconv.bench.layer import Layer
-from pyconv.bench.peers import Unsupported
 
 NAME = "torch"
 PACKAGES = {"torch": "torch"}
@@ -31,7 +31,7 @@ def torch_call(layer: Layer, x: Any, w: Any, b: Any, *, channels_last: bool) -> 
     import torch
 
     if not layer.symmetric:
-        raise Unsupported("asymmetric padding")
+        raise UnsupportedError("asymmetric padding")
     memory = torch.channels_last if channels_last else torch.contiguous_format
     images, weight = (torch.from_numpy(array).contiguous(memory_format=memory) for array in (x, w))
     bias = torch.from_numpy(b)

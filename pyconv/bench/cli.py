@@ -10,9 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from pyconv.bench import machine, plot, presets, selection, table
-from pyconv.bench import peers as adapters
-from pyconv.bench.contender import Refused
+from pyconv.bench import adapters, machine, plot, presets, selection, table
+from pyconv.bench.contender import RefusedError
 from pyconv.bench.errors import BenchError
 from pyconv.bench.record import Run
 from pyconv.bench.session import Session
@@ -78,7 +77,7 @@ def main(arguments: Sequence[str]) -> int:
     """Run the command; return the exit status."""
     try:
         return _main(arguments)
-    except (BenchError, Refused) as error:
+    except (BenchError, RefusedError) as error:
         print(f"{PROGRAM}: {error}", file=sys.stderr)
         return MISUSED if isinstance(error, BenchError) else FAILED
     except KeyboardInterrupt:
@@ -111,9 +110,7 @@ def _main(arguments: Sequence[str]) -> int:
         command=f"python -m pyconv bench {shlex.join(arguments)}".strip(),
         started=started,
         machine=machine.describe(),
-        versions=machine.versions(
-            [package for peer in peers for package in adapters.adapter(peer.name).PACKAGES.values()]
-        ),
+        versions=machine.versions([package for peer in peers for package in adapters.packages(peer.name)]),
         yardsticks=session.yardsticks,
         rows=session.rows,
     )

@@ -23,7 +23,7 @@ _THREAD_VARIABLES = (
 _SPIN = 0.005
 
 
-class Refused(Exception):
+class RefusedError(Exception):
     """A contender does not do what it was asked to: why, in a few words."""
 
 
@@ -65,7 +65,7 @@ class Contender:
 
         Raises
         ------
-        Refused
+        RefusedError
             It cannot be done, or the process has died.
         """
         self.greet()
@@ -93,10 +93,10 @@ class Contender:
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         if not line:
-            raise Refused(self._last_words())
+            raise RefusedError(self._last_words())
         answer: dict[str, Any] = json.loads(line)
         if not answer.pop("ok"):
-            raise Refused(answer["why"])
+            raise RefusedError(answer["why"])
         return answer
 
     def _last_words(self) -> str:
@@ -108,9 +108,11 @@ class Contender:
         return f"its process {how}" + (f": {lines[-1][:200]}" if lines else "")
 
     def __enter__(self) -> Self:
+        """Return itself."""
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        """End the process."""
         self.close()
 
 

@@ -44,11 +44,11 @@ _KEYS = {"g", "mb", "ic", "oc"} | {key + axis for key in _OF_AXES for axis in "d
 _MOST = 10**9
 
 
-class Volume(BenchError):
+class VolumeError(BenchError):
     """A convolution in three dimensions."""
 
 
-class _Wrong(Exception):
+class _MistakeError(Exception):
     """What is wrong, and at which offset of the descriptor."""
 
     def __init__(self, message: str, offset: int = 0) -> None:
@@ -74,7 +74,7 @@ def parse(text: str, network: str = "", default_mb: int = DEFAULT_MB) -> Layer:
     """
     try:
         return _parse(text, network, default_mb)
-    except _Wrong as wrong:
+    except _MistakeError as wrong:
         raise BenchError(f"descriptor {text!r}, column {wrong.offset + 1}: {wrong}") from None
 
 
@@ -93,9 +93,9 @@ def read(path: str | Path, default_mb: int = DEFAULT_MB) -> tuple[list[Layer], l
         for column, token in _tokens(line):
             try:
                 layers.append(_parse(token, network, default_mb))
-            except Volume:
+            except VolumeError:
                 volumes += 1
-            except _Wrong as wrong:
+            except _MistakeError as wrong:
                 raise BenchError(f"{path}:{number}:{column + wrong.offset}: {wrong}") from None
     if not layers and not volumes:
         raise BenchError(f"{path}: no layer in it")
@@ -132,17 +132,17 @@ def _parts(text: str) -> tuple[dict[str, int], dict[str, int], str]:
     while position < len(text):
         part = _PART.match(text, position)
         if part is None:
-            raise _Wrong(f"cannot read {text[position : position + 20]!r}", position)
+            raise _MistakeError(f"cannot read {text[position : position + 20]!r}", position)
         if part["name"]:
             name = part["name"]
         elif key := part["key"]:
             if key not in _KEYS:
-                raise _Wrong(f"unknown key {key!r}", position)
+                raise _MistakeError(f"unknown key {key!r}", position)
             if key in values:
-                raise _Wrong(f"{key} a second time", position)
+                raise _MistakeError(f"{key} a second time", position)
             values[key], places[key] = int(part["value"]), position
             if values[key] > _MOST:
-                raise _Wrong(f"{key}{part['value']} is too large", position)
+                raise _MistakeError(f"{key}{part['value']} is too large", position)
         position = part.end()
     return values, places, name
 
@@ -150,20 +150,20 @@ def _parts(text: str) -> tuple[dict[str, int], dict[str, int], str]:
 def _check_channels(values: dict[str, int], places: dict[str, int], end: int) -> None:
     for key in ("ic", "oc"):
         if key not in values:
-            raise _Wrong(f"{key} is missing", end)
+            raise _MistakeError(f"{key} is missing", end)
     for key in ("g", "mb", "ic", "oc"):
         if values.get(key, 1) < 1:
-            raise _Wrong(f"{key} must be at least 1", places[key])
+            raise _MistakeError(f"{key} must be at least 1", places[key])
         if key in ("ic", "oc") and values[key] % values.get("g", 1):
-            raise _Wrong(f"{key}{values[key]} is not divisible by g{values['g']}", places[key])
+            raise _MistakeError(f"{key}{values[key]} is not divisible by g{values['g']}", places[key])
 
 
 def _check_volume(values: dict[str, int]) -> None:
-    """A depth is one in name only if everything along it is 1, and there are other axes."""
+    """Allow a depth in name only: everything along it is 1, and there are other axes."""
     deep = {key: values[key + "d"] for key in _OF_AXES if key + "d" in values}
     flat = all(deep.get(key, 1) == 1 for key in "iok") and not deep.get("p", 0)
     if deep and not (flat and ("ih" in values or "iw" in values)):
-        raise Volume("a convolution in three dimensions, which pyconv does not compute")
+        raise VolumeError("a convolution in three dimensions, which pyconv does not compute")
 
 
 def _axis(axis: str, values: dict[str, int], places: dict[str, int], end: int) -> tuple[int, int, int, int, int, int]:
@@ -179,10 +179,10 @@ def _axis(axis: str, values: dict[str, int], places: dict[str, int], end: int) -
     i, o, k, s, d, p = map(value, "ioksdp")
     for key, extent in (("i", i), ("k", k)):
         if extent is None:
-            raise _Wrong(f"{key}{axis} is missing", end)
+            raise _MistakeError(f"{key}{axis} is missing", end)
     for key, extent in (("i", i), ("o", o), ("k", k), ("s", s)):
         if extent == 0:
-            raise _Wrong(f"{key}{axis} must be at least 1", place(key))
+            raise _MistakeError(f"{key}{axis} must be at least 1", place(key))
     assert i is not None
     assert k is not None
     s, d = s or 1, 1 + (d or 0)
@@ -190,13 +190,13 @@ def _axis(axis: str, values: dict[str, int], places: dict[str, int], end: int) -
     if o is None:
         p = p or 0
         if i + 2 * p < span:
-            raise _Wrong(f"{span} pixels of kernel do not fit {i} of input with a padding of {p}", place("k"))
+            raise _MistakeError(f"{span} pixels of kernel do not fit {i} of input with a padding of {p}", place("k"))
         o = (i + 2 * p - span) // s + 1
     if p is None:
         p = max(0, ((o - 1) * s + span - i) // 2)
     after = padding_after(i, o, k, s, d, p)
     if p >= i + p + after or i + after < 1:
-        raise _Wrong(f"o{axis}{o} does not reach the input", place("o"))
+        raise _MistakeError(f"o{axis}{o} does not reach the input", place("o"))
     return i, o, k, s, d, p
 
 

@@ -1,4 +1,4 @@
-"""What ends a benchmark before it has begun: a mistake in the command, a file or the installation."""
+"""What can be wrong: with the command, a file or the installation; with a layer, in a library's eyes."""
 
 from __future__ import annotations
 
@@ -8,6 +8,10 @@ from collections.abc import Sequence
 
 class BenchError(Exception):
     """A message of one line, for whoever typed the command."""
+
+
+class UnsupportedError(Exception):
+    """Why a library cannot compute a layer, in a few words."""
 
 
 def unknown(kind: str, name: str, known: Sequence[str]) -> BenchError:

@@ -14,7 +14,7 @@ from typing import Any
 
 
 def padding_after(i: int, o: int, k: int, s: int, d: int, before: int) -> int:
-    """Padding at the far end of an axis of i pixels, such that k taps, d apart, yield o outputs, s apart."""
+    """Return the padding at the far end of an axis: from i pixels, k taps, d apart, make o outputs, s apart."""
     span = d * (k - 1) + 1
     needed = (o - 1) * s + span - i - before
     for candidate in (before, max(needed, 0)):

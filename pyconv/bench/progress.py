@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 from types import TracebackType
 from typing import Any, Self
@@ -16,7 +17,7 @@ class Progress:
         self._bar: Any = None
         if sys.stderr.isatty():
             try:
-                from tqdm import tqdm
+                tqdm = importlib.import_module("tqdm").tqdm
             except ImportError:
                 return
             layout = "{desc} {percentage:3.0f}% |{bar}| {elapsed} elapsed, {remaining} left"
@@ -33,8 +34,10 @@ class Progress:
             self._bar.set_description(what)
 
     def __enter__(self) -> Self:
+        """Return itself."""
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        """Remove the bar."""
         if self._bar is not None:
             self._bar.close()

@@ -8,8 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pyconv
-from pyconv.bench import peers as adapters
-from pyconv.bench import presets
+from pyconv.bench import adapters, onnx_model, presets
 from pyconv.bench.contender import cpus
 from pyconv.bench.descriptor import looks_like_descriptor, parse, read
 from pyconv.bench.errors import BenchError, unknown
@@ -42,8 +41,6 @@ def _layers_of(word: str) -> tuple[list[Layer], list[str]]:
     if word in (*presets.NAMES, presets.ALL):
         return presets.layers(word), []
     if word.endswith(".onnx"):
-        from pyconv.bench import onnx_model
-
         return onnx_model.read(word)
     if looks_like_descriptor(word):
         return [parse(word)], []

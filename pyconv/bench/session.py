@@ -13,7 +13,7 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from itertools import groupby
 
-from pyconv.bench.contender import Contender, Refused
+from pyconv.bench.contender import Contender, RefusedError
 from pyconv.bench.layer import Layer
 from pyconv.bench.progress import Progress
 from pyconv.bench.record import Row, Settings, Timing, Yardstick
@@ -112,7 +112,7 @@ class Session:
                 progress.say(f"starting {contender.name}")
                 try:
                     contender.greet()
-                except Refused as refused:
+                except RefusedError as refused:
                     if contender is team[0]:
                         raise
                     self.notes.append(f"{contender.name}: {refused}")
@@ -179,7 +179,7 @@ class Session:
                 continue
             try:
                 answer = contender.ask("prepare", key=entry.key, **job.arguments())
-            except Refused as refused:
+            except RefusedError as refused:
                 if name == "pyconv":
                     raise
                 entry.skipped[name] = str(refused)
@@ -212,7 +212,7 @@ class Session:
             if contender.name in entry.seconds:
                 try:
                     entry.seconds[contender.name].append(contender.time(entry.key))
-                except Refused as refused:
+                except RefusedError as refused:
                     if contender.name == "pyconv":
                         raise
                     del entry.seconds[contender.name]

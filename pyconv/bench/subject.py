@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
+from unittest import mock
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,28 +41,19 @@ def prepare(layer: Layer, x: Array, w: Array, b: Array, weights: str) -> Callabl
     if layer.is_1d:
         x, w, function, kind = x[:, :, 0], w[:, :, 0], pyconv.conv1d, pyconv.Conv1d
     if weights == "unpacked":
-        return lambda: function(x, w, b, **settings)  # type: ignore[no-any-return]
+        return lambda: function(x, w, b, **settings)
     module = kind(layer.ic, layer.oc, w.shape[2:], dtype=w.dtype, rng=0, **settings)
     module.load_state_dict({"weight": w, "bias": b})
     module.eval()
-    return lambda: module(x)  # type: ignore[no-any-return]
+    return lambda: module(x)
 
 
 def plan_of(call: Callable[[], object]) -> Plan:
     """Make a call and return the plan that it carried out, which depends on the layout of its arrays."""
-    plans: list[Plan] = []
-    run = _execute.run
-
-    def note(plan: Plan, *arguments: Any) -> None:
-        plans.append(plan)
-        run(plan, *arguments)
-
-    try:
-        _execute.run = note
+    with mock.patch.object(_execute, "run", wraps=_execute.run) as run:
         call()
-    finally:
-        _execute.run = run
-    return plans[0]
+    plan: Plan = run.call_args.args[0]
+    return plan
 
 
 def short(plan: Plan) -> str:

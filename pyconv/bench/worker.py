@@ -34,6 +34,7 @@ from dataclasses import dataclass
 from itertools import repeat
 from typing import Any
 
+from pyconv.bench import adapters
 from pyconv.bench.layer import Layer
 
 # glibc's numbers of the two options (malloc.h).
@@ -105,7 +106,7 @@ class Worker:
             self._isa = forced(isa)
             self._isa.__enter__()  # for the life of this process
         else:
-            self._subject = importlib.import_module("pyconv.bench.peers").adapter(name)
+            self._subject = adapters.adapter(name)
         self._subject.limit_threads(threads)
 
     def prepare(self, key: int, layer: dict[str, Any], dtype: str, layout: str, weights: str) -> dict[str, Any]:
@@ -186,7 +187,7 @@ def _answer(worker: Worker, request: dict[str, Any]) -> dict[str, Any]:
 def _failure(error: Exception) -> dict[str, Any]:
     kind = type(error).__name__
     first = next(iter(str(error).splitlines()), "").strip()
-    return {"ok": False, "why": first if kind == "Unsupported" else f"{kind}: {first}"[:300]}
+    return {"ok": False, "why": first if kind == "UnsupportedError" else f"{kind}: {first}"[:300]}
 
 
 def main() -> None:

@@ -6,10 +6,11 @@ through a run, and compared by its best decile.
 
 from __future__ import annotations
 
+import itertools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache
+from functools import lru_cache, partial
 from threading import Barrier
 
 import numpy as np
@@ -38,17 +39,17 @@ def bandwidth_gbytes(threads: int) -> float:
     """Measure memory bandwidth: bytes read and written by a large copy, of which every thread does its part."""
     source = np.ones(_COPY_BYTES // 8)
     target = np.zeros_like(source)
-    parts = zip(np.array_split(source, threads), np.array_split(target, threads), strict=True)
 
-    def copy(source: np.ndarray, target: np.ndarray) -> int:
-        np.copyto(target, source)
-        return 2 * source.nbytes
+    def copy(part: slice) -> int:
+        np.copyto(target[part], source[part])
+        return 2 * source[part].nbytes
 
-    calls = [lambda source=source, target=target: copy(source, target) for source, target in parts]
+    bounds = np.linspace(0, source.size, threads + 1).astype(int)
+    calls = [partial(copy, slice(*ends)) for ends in itertools.pairwise(bounds)]
     return max(_rate(calls) for _ in range(2))
 
 
-def _rate(calls: list[Callable[[], int]]) -> float:
+def _rate(calls: Sequence[Callable[[], int]]) -> float:
     """Make all calls at once, each in a thread of its own; return what they did in all, in 1e9 / s."""
     if len(calls) == 1:
         start = time.perf_counter()
