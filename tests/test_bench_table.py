@@ -118,7 +118,7 @@ def test_nothing_measured_is_a_dash() -> None:
 
 
 def test_shapes() -> None:
-    assert table.shape("mb1ic64oc64_ih56oh56kh3ph1") == "3x3 64->64 @56"
+    assert table.shape("mb8ic64oc64_ih56oh56kh3ph1") == "3x3 64->64 @56"
     assert table.shape("no descriptor") == "no descriptor"
 
 

@@ -75,7 +75,7 @@ def remark(row: Row) -> str:
 
 
 def shape(descriptor: str) -> str:
-    """Shorten a descriptor to what tells layers apart at a glance; leave alone what is none.
+    """Shorten a descriptor to what tells layers apart at a glance, without the batch; leave alone what is none.
 
     Examples
     --------
@@ -83,7 +83,7 @@ def shape(descriptor: str) -> str:
     '3x3 s2 32->64 @28'
     """
     try:
-        return parse(descriptor).shape_text
+        return dataclasses.replace(parse(descriptor), mb=1).shape_text
     except BenchError:
         return descriptor
 
