@@ -94,6 +94,10 @@ def test_timings() -> None:
     assert math.isnan(Timing([]).median)
 
 
+def test_the_peak_is_the_best_decile_of_its_samples() -> None:
+    assert replace(YARDSTICK, peak=[float(n) for n in range(11)]).peak_best_decile == 9
+
+
 def test_figures_of_a_row() -> None:
     assert ROW.gflops == pytest.approx(100)
     best = 2_000_000 / 1.2e-5 / 1e9

@@ -102,6 +102,10 @@ def test_markdown_tables_are_rectangular() -> None:
             assert len({line.count("|") for line in block.splitlines()}) == 1
 
 
+def test_a_bar_in_a_name_does_not_end_a_markdown_cell() -> None:
+    assert "| a\\|b |" in table.markdown(small_run(name="a|b"))
+
+
 def test_special_tables() -> None:
     run = replace(small_run(), rows=[], special=SPECIAL)
     for text in (table.special(run), table.terminal(run, 80), table.markdown(run)):
