@@ -25,9 +25,10 @@ from pyconv.bench.table import (
     describe,
     digits,
     in_markdown,
-    mean_and_least,
     milliseconds,
     number,
+    percents,
+    ratios,
     shape,
 )
 
@@ -106,9 +107,9 @@ def _groups(runs: Sequence[Run], everything: Run, apart: Sequence[str]) -> str:
         for (network, settings), rows in run.groups().items():
             summary = run.summary(rows)
             cells = [network or NOTHING, *_values(settings, apart), str(summary.rows)]
-            cells += [mean_and_least(summary.percent_of_peak, 0), mean_and_least(summary.percent_of_roof, 0)]
-            cells += [mean_and_least(summary.ratios[peer], 2) if peer in summary.ratios else NOTHING for peer in peers]
-            cells += [mean_and_least(summary.fastest, 2), str(summary.lost)] if peers else []
+            cells += [percents(summary.percent_of_peak), percents(summary.percent_of_roof)]
+            cells += [ratios(summary.ratios[peer]) if peer in summary.ratios else NOTHING for peer in peers]
+            cells += [ratios(summary.fastest), str(summary.lost)] if peers else []
             lines.append(cells)
     return in_markdown(titles, lines, [title == "network" for title in titles])
 

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pyconv.bench.record import Row, Run, Yardstick, geometric_mean, least
-from pyconv.bench.table import common, describe, digits, shape
+from pyconv.bench.table import common, describe, digits, percent, shape
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -131,7 +131,9 @@ def draw_roofline(run: Run, path: str | Path) -> None:
         figure.supxlabel("operations for each byte of input, weights and output", fontsize=9, y=0.55 / height)
         figure.supylabel("GFLOP/s, best decile of rounds", fontsize=9, x=0.12 / width)
         mean, least = run.summary(run.rows).percent_of_roof
-        of_roof = "" if math.isnan(mean) else f": {mean:.0f} % of the roof (geometric mean; least {least:.0f} %)"
+        of_roof = (
+            "" if math.isnan(mean) else f": {percent(mean)} % of the roof (geometric mean; least {percent(least)} %)"
+        )
         above = any(row.percent_of_roof(run.yardstick(row.settings)) > 100 for row in run.rows)
         note = "; above the slope: what stays in the caches" if above else ""
         _words(figure, f"{counted(run)}{of_roof}", caption(run) + note)
@@ -195,14 +197,14 @@ def _label_lowest(panel: Axes, rows: Sequence[Row], yardstick: Yardstick) -> Non
     usual = geometric_mean(row.percent_of_roof(yardstick) for row in rows)
     lower = [row for row in rows if row.percent_of_roof(yardstick) < usual]
     for row in sorted(lower, key=lambda row: row.percent_of_roof(yardstick)):
-        text = f"{row.name or shape(row.layer)}, {row.percent_of_roof(yardstick):.0f} %"
+        text = f"{row.name or shape(row.layer)}, {percent(row.percent_of_roof(yardstick))} %"
         x, y = place(row)
         room = 0.0125 * len(text)
         before = x + room > 0.98
         start, end, bottom, top = (x - room if before else x), (x if before else x + room), y - 0.055, y - 0.012
         covers = any(start < a < end and bottom < b < top for a, b in dots)
         clashes = any(start < b and a < end and bottom < d and c < top for a, b, c, d in taken)
-        if len(taken) < 3 and not covers and not clashes:
+        if len(taken) < 3 and bottom > 0 and not covers and not clashes:
             taken.append((start, end, bottom, top))
             panel.annotate(
                 text, (row.intensity, row.best_gflops), (-5 if before else 5, -9), textcoords="offset points", size=8,

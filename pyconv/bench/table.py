@@ -50,10 +50,10 @@ def columns(run: Run) -> list[Column]:
         Column("min", 10, lambda row, _: milliseconds(row.pyconv.best)),
         Column("p90", 10, lambda row, _: milliseconds(row.pyconv.p90)),
         Column("GFLOP/s", 4, lambda row, _: digits(row.gflops)),
-        Column("% peak", 3, lambda row, yardstick: number(row.percent_of_peak(yardstick), 0)),
+        Column("% peak", 3, lambda row, yardstick: percent(row.percent_of_peak(yardstick))),
         Column("flop/byte", 11, lambda row, _: digits(row.intensity)),
         Column("roof", 11, lambda row, yardstick: digits(row.roof(yardstick))),
-        Column("% roof", 6, lambda row, yardstick: number(row.percent_of_roof(yardstick), 0)),
+        Column("% roof", 6, lambda row, yardstick: percent(row.percent_of_roof(yardstick))),
         Column("KiB", 12, lambda row, _: f"{math.ceil(row.workspace / 1024)}"),
         Column("error", 13, lambda row, _: number(row.error, 2)),
     ]
@@ -93,6 +93,11 @@ def number(value: float, places: int) -> str:
     return NOTHING if math.isnan(value) else f"{value:.{places}f}"
 
 
+def percent(value: float) -> str:
+    """Write a percentage, without decimal places unless it is small."""
+    return number(value, 0 if value >= 9.95 else 1)
+
+
 def digits(value: float) -> str:
     """Write a number in about three digits."""
     if math.isnan(value):
@@ -106,10 +111,19 @@ def milliseconds(seconds: float) -> str:
     return digits(1e3 * seconds)
 
 
-def mean_and_least(values: tuple[float, float], places: int) -> str:
-    """Write a geometric mean, and in parentheses the least."""
-    mean, least = values
-    return NOTHING if math.isnan(mean) else f"{mean:.{places}f} ({least:.{places}f})"
+def ratios(mean_and_least: tuple[float, float]) -> str:
+    """Write the geometric mean of ratios, and in parentheses the least."""
+    return in_parentheses(*(number(value, 2) for value in mean_and_least))
+
+
+def percents(mean_and_least: tuple[float, float]) -> str:
+    """Write the geometric mean of percentages, and in parentheses the least."""
+    return in_parentheses(*map(percent, mean_and_least))
+
+
+def in_parentheses(mean: str, least: str) -> str:
+    """Write two figures in one cell; a dash where there are none."""
+    return NOTHING if mean == NOTHING else f"{mean} ({least})"
 
 
 # ---------------------------------------------------------------------------------------------------- what is in common
@@ -179,9 +193,9 @@ def summary(run: Run) -> tuple[list[str], list[list[str]]]:
 
     def line(label: str, s: Summary, total: bool) -> list[str]:
         cells = [label, str(s.rows), NOTHING if total else milliseconds(s.milliseconds / 1e3), digits(s.gflops)]
-        cells += [mean_and_least(s.percent_of_peak, 0), mean_and_least(s.percent_of_roof, 0)]
-        cells += [mean_and_least(s.ratios[peer], 2) for peer in peers]
-        return cells + ([mean_and_least(s.fastest, 2), str(s.lost)] if peers else [])
+        cells += [percents(s.percent_of_peak), percents(s.percent_of_roof)]
+        cells += [ratios(s.ratios[peer]) for peer in peers]
+        return cells + ([ratios(s.fastest), str(s.lost)] if peers else [])
 
     groups = run.groups()
     lines = [
