@@ -1,4 +1,4 @@
-"""ONNX Runtime: a model of one Conv node. Input and result stay in its own values, so nothing is converted in a call."""
+"""ONNX Runtime: a model of one Conv node. Input and result stay its own values: nothing is converted in a call."""
 
 from __future__ import annotations
 

@@ -8,7 +8,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from types import TracebackType
 from typing import Any, Self
 
@@ -40,18 +41,19 @@ class Contender:
     def __init__(self, name: str, threads: int, isa: str = "", *, keep_memory: bool = True) -> None:
         self.name = name
         self.threads = threads
-        config = {"name": name, "threads": threads, "isa": isa, "cpus": cpus()[:threads], "keep_memory": keep_memory}
+        config = {"name": name, "threads": threads, "isa": isa, "keep_memory": keep_memory}
         self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115  closed with the process
-        self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "pyconv.bench.worker", json.dumps(config)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._errors,
-            text=True,
-            env=_environment(threads),
-            # Ctrl-C at the terminal is for the parent alone.
-            process_group=0,
-        )
+        with _confined(threads):
+            self._process = subprocess.Popen(
+                [sys.executable, "-P", "-m", "pyconv.bench.worker", json.dumps(config)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._errors,
+                text=True,
+                env=_environment(threads),
+                # Ctrl-C at the terminal is for the parent alone.
+                process_group=0,
+            )
         self._greeted = False
 
     def greet(self) -> None:
@@ -114,6 +116,20 @@ class Contender:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         """End the process."""
         self.close()
+
+
+@contextmanager
+def _confined(threads: int) -> Iterator[None]:
+    """Start a process on as many processors as it has threads, which no library can then exceed or mistake."""
+    if not hasattr(os, "sched_setaffinity"):
+        yield
+        return
+    allowed = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, cpus()[:threads])
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, allowed)
 
 
 def _environment(threads: int) -> dict[str, str]:

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from itertools import groupby
+from typing import Any
 
 from pyconv.bench.contender import Contender, RefusedError
 from pyconv.bench.layer import Layer
@@ -58,7 +59,7 @@ class _Entry:
 
     job: Job
     key: int
-    facts: dict[str, object] = field(default_factory=dict)
+    facts: dict[str, Any] = field(default_factory=dict)
     seconds: dict[str, list[float]] = field(default_factory=dict)
     skipped: dict[str, str] = field(default_factory=dict)
 
@@ -79,6 +80,7 @@ class Session:
         self.rows: list[Row] = []
         self.notes: list[str] = []
         self.interrupted = False
+        self.failed = False
         self._jobs = sorted(jobs, key=lambda job: (job.settings.isa, job.settings.threads))
         self._peers = peers
         self._rounds = rounds
@@ -102,6 +104,9 @@ class Session:
                     self._run_group(isa, threads, list(jobs), progress)
         except KeyboardInterrupt:
             self.interrupted = True
+        except RefusedError as refused:  # by pyconv
+            self.notes.append(f"pyconv: {refused}")
+            self.failed = True
 
     def _run_group(self, isa: str, threads: int, jobs: list[Job], progress: Progress) -> None:
         """Measure the jobs that share their processes."""
@@ -140,7 +145,9 @@ class Session:
             deadline = self._deadline_of(jobs)
             for job in jobs:
                 progress.say(f"preparing {job.layer.name}")
-                entries.append(self._prepare(team, job))
+                entry = self._prepare(team, job)
+                if entry is not None:
+                    entries.append(entry)
             done = 0
             while done < self._rounds:
                 if done >= LEAST_ROUNDS and deadline is not None and time.monotonic() >= deadline:
@@ -164,39 +171,55 @@ class Session:
         now = time.monotonic()
         return now + max(0.0, self._deadline - now) * sum(job.weight() for job in jobs) / self._work
 
-    def _prepare(self, team: list[Contender], job: Job) -> _Entry:
-        """Have every contender that can prepare a layer, and its result checked."""
+    def _prepare(self, team: list[Contender], job: Job) -> _Entry | None:
+        """Have every contender that can prepare a layer, and its result checked; None if pyconv cannot."""
         entry = _Entry(job, self._measured)
         self._measured += 1
-        approximate = {peer.name for peer in self._peers if peer.approximate}
-        layouts = {peer.name: peer.layouts for peer in self._peers}
         alive = {contender.name for contender in team}
         entry.skipped = {peer.name: "did not start" for peer in self._peers if peer.name not in alive}
-        for contender in team:
-            name = contender.name
-            if job.settings.layout not in layouts.get(name, (job.settings.layout,)):
-                entry.skipped[name] = f"no {job.settings.layout} layout"
-                continue
-            try:
-                answer = contender.ask("prepare", key=entry.key, **job.arguments())
-            except RefusedError as refused:
-                if name == "pyconv":
-                    raise
-                entry.skipped[name] = str(refused)
-                continue
-            if not answer["error"] <= 1:
-                bound = "a thousandth" if name in approximate else "the bound of rounding"
-                entry.skipped[name] = f"wrong result: {answer['error']:.3g} times {bound}"
-            if name == "pyconv":
-                entry.facts = answer
-                if name in entry.skipped:
-                    self.notes.append(f"{job.layer.descriptor}: {entry.skipped.pop(name)}")
-            if name not in entry.skipped:
-                entry.seconds[name] = []
-        if entry.key % _LAYERS_PER_BANDWIDTH == 0 or self._yardstick(job) not in self._bandwidths:
-            best = self._bandwidths.get(self._yardstick(job), 0.0)
-            self._bandwidths[self._yardstick(job)] = max(best, team[0].ask("bandwidth")["gbytes"])
+        try:
+            entry.facts = team[0].ask("prepare", key=entry.key, **job.arguments())
+        except RefusedError as refused:
+            self._fail(job, str(refused))
+            return None
+        entry.seconds["pyconv"] = []
+        if not entry.facts["error"] <= 1:
+            self._fail(job, f"wrong result: {entry.facts['error']:.3g} times the bound of rounding")
+        peers = {peer.name: peer for peer in self._peers}
+        for contender in team[1:]:
+            peer = peers[contender.name]
+            why = self._why_not(contender, peer, entry)
+            if why:
+                entry.skipped[peer.name] = why
+            else:
+                entry.seconds[peer.name] = []
+        self._sample_bandwidth(team[0], entry)
         return entry
+
+    def _why_not(self, contender: Contender, peer: Peer, entry: _Entry) -> str:
+        """Have a peer prepare a layer; say why it does not compete, if it does not."""
+        layout = entry.job.settings.layout
+        if layout not in peer.layouts:
+            return f"not for {layout}"
+        try:
+            error = contender.ask("prepare", key=entry.key, **entry.job.arguments())["error"]
+        except RefusedError as refused:
+            return str(refused)
+        if error <= 1:
+            return ""
+        contender.ask("release", key=entry.key)
+        return f"wrong result: {error:.3g} times {'a thousandth' if peer.approximate else 'the bound of rounding'}"
+
+    def _fail(self, job: Job, why: str) -> None:
+        """Note what pyconv did wrong."""
+        self.notes.append(f"{job.layer.descriptor} ({job.settings}): {why}")
+        self.failed = True
+
+    def _sample_bandwidth(self, contender: Contender, entry: _Entry) -> None:
+        """Measure the bandwidth every few layers, and keep the best."""
+        key = self._yardstick(entry.job)
+        if entry.key % _LAYERS_PER_BANDWIDTH == 0 or key not in self._bandwidths:
+            self._bandwidths[key] = max(self._bandwidths.get(key, 0.0), contender.ask("bandwidth")["gbytes"])
 
     def _yardstick(self, job: Job) -> tuple[str, str, int]:
         return job.settings.isa, job.settings.dtype, job.settings.threads
@@ -230,10 +253,10 @@ class Session:
             settings=settings,
             flops=layer.flops,
             bytes=layer.bytes(_ITEMSIZE[settings.dtype]),
-            plan=str(facts["plan"]),
-            plan_short=str(facts["plan_short"]),
-            workspace=int(str(facts["workspace"])),
-            error=float(str(facts["error"])),
+            plan=facts["plan"],
+            plan_short=facts["plan_short"],
+            workspace=facts["workspace"],
+            error=facts["error"],
             pyconv=Timing(entry.seconds["pyconv"]),
             peers={peer.name: peers[peer.name] for peer in self._peers if peer.name in peers},
             approximate=[peer.name for peer in self._peers if peer.approximate and peer.name in peers],
