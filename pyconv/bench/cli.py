@@ -135,6 +135,7 @@ def main(arguments: Sequence[str]) -> int:
         print(f"{PROGRAM}: {error}", file=sys.stderr)
         return FAILED
     except KeyboardInterrupt:
+        print(f"{PROGRAM}: interrupted before anything was measured", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:  # as in `... | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -150,7 +151,7 @@ def _main(arguments: Sequence[str]) -> int:
     old = read_old(options)
     layers, notes = selection.layers_of(options.layers, options.filter)
     peers = selection.peers_of(options.against)
-    threads = selection.threads_of(options.threads or "1")
+    threads = selection.threads_of("1" if options.threads is None else options.threads)
     jobs = selection.jobs_of(
         layers,
         batches=selection.batches_of(options.batch),
@@ -170,7 +171,7 @@ def _main(arguments: Sequence[str]) -> int:
     )
     session = Session(jobs, peers, options.rounds, options.max_seconds)
     if any(getattr(options, mode) for mode in SPECIAL):
-        counts = threads if options.threads else scaling.thread_counts()
+        counts = threads if options.threads is not None else scaling.thread_counts()
         interrupted = measure_special(run, Setup(jobs, peers, options.rounds), options, counts)
     else:
         session.run()

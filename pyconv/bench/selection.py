@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import replace
@@ -52,7 +53,8 @@ def _layers_of(word: str) -> tuple[list[Layer], list[str]]:
 def threads_of(text: str) -> list[int]:
     """Read ``--threads``: numbers, and ``all`` for the processors that this process may use."""
     most = len(cpus())
-    counts = [most if word == "all" else _positive("--threads", word, "numbers or 'all'") for word in _words(text)]
+    words = _words("--threads", text)
+    counts = [most if word == "all" else _positive("--threads", word, "numbers or 'all'") for word in words]
     for count in counts:
         if count > most:
             raise BenchError(f"--threads {count}: this process may use {most} processor{'s' if most != 1 else ''}")
@@ -63,12 +65,12 @@ def batches_of(text: str | None) -> list[int] | None:
     """Read ``--batch``; None leaves every layer its own."""
     if text is None:
         return None
-    return [_positive("--batch", word, "numbers") for word in _words(text)]
+    return [_positive("--batch", word, "numbers") for word in _words("--batch", text)]
 
 
 def choices_of(option: str, text: str, allowed: Sequence[str]) -> list[str]:
     """Read a list of words, each one of a few."""
-    words = _words(text)
+    words = _words(option, text)
     for word in words:
         if word not in allowed:
             raise unknown(option, word, allowed)
@@ -89,7 +91,7 @@ def peers_of(text: str | None) -> list[Peer]:
     """
     if text is None:
         return []
-    words = _words(text)
+    words = _words("--against", text)
     named = [word for word in words if word != "installed"]
     for name in named:
         if name not in adapters.NAMES:
@@ -117,7 +119,7 @@ def jobs_of(
     isas: Sequence[str],
 ) -> list[Job]:
     """Combine every layer with all settings, those of a setting together."""
-    return [
+    jobs = [
         Job(replace(layer, mb=mb), Settings(mb, n, dtype, layout, packing, isa))
         for isa in isas
         for n in threads
@@ -128,10 +130,26 @@ def jobs_of(
         for layer in layers
         for mb in [batches[number] if batches else layer.mb]
     ]
+    for job in jobs:
+        _check_size(job)
+    return jobs
 
 
-def _words(text: str) -> list[str]:
-    return [word.strip() for word in text.split(",") if word.strip()]
+def _check_size(job: Job) -> None:
+    """Refuse a layer whose arrays, twice, would not fit this machine's memory: the system might end the process."""
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    needed = job.bytes
+    if 2 * needed > memory:
+        raise BenchError(
+            f"{job.layer.descriptor}: arrays of {needed / 1e9:.3g} GB are too large for the {memory / 1e9:.3g} GB here"
+        )
+
+
+def _words(option: str, text: str) -> list[str]:
+    words = [word.strip() for word in text.split(",") if word.strip()]
+    if not words:
+        raise BenchError(f"{option} {text!r}: nothing to choose from")
+    return words
 
 
 def _positive(option: str, word: str, allowed: str) -> int:

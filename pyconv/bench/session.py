@@ -23,8 +23,9 @@ LEAST_ROUNDS = 3
 _CHUNK_BYTES = 1 << 30
 _LAYERS_PER_BANDWIDTH = 8
 _ITEMSIZE = {"f32": 4, "f64": 8}
-# Seconds, to weigh one layer against another: of a round with no work in it, and of an operation.
-_PER_CALL, _PER_FLOP = 0.015, 2 / 50e9
+# Seconds, to weigh one layer against another: of a round with no work in it, on one thread and on several, and of an
+# operation.
+_PER_CALL, _PER_PARALLEL_CALL, _PER_FLOP = 0.015, 0.045, 2 / 50e9
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,11 @@ class Job:
     layer: Layer
     settings: Settings
 
+    @property
+    def bytes(self) -> int:
+        """Bytes of input, weights and output."""
+        return self.layer.bytes(_ITEMSIZE[self.settings.dtype])
+
     def arguments(self) -> dict[str, object]:
         """Arguments of the request ``prepare``."""
         s = self.settings
@@ -41,7 +47,8 @@ class Job:
 
     def weight(self) -> float:
         """Estimate the seconds of one contender's round."""
-        return _PER_CALL + _PER_FLOP * self.layer.flops
+        round_trip = _PER_CALL if self.settings.threads == 1 else _PER_PARALLEL_CALL
+        return round_trip + _PER_FLOP * self.layer.flops
 
 
 @dataclass(frozen=True)
@@ -130,7 +137,7 @@ class Session:
         chunk: list[Job] = []
         used = 0
         for job in jobs:
-            size = 2 * job.layer.bytes(_ITEMSIZE[job.settings.dtype]) * (1 + len(self._peers))
+            size = 2 * job.bytes * (1 + len(self._peers))
             if chunk and used + size > _CHUNK_BYTES:
                 yield chunk
                 chunk, used = [], 0
@@ -252,7 +259,7 @@ class Session:
             multiplicity=layer.multiplicity,
             settings=settings,
             flops=layer.flops,
-            bytes=layer.bytes(_ITEMSIZE[settings.dtype]),
+            bytes=entry.job.bytes,
             plan=facts["plan"],
             plan_short=facts["plan_short"],
             workspace=facts["workspace"],

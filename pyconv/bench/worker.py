@@ -52,6 +52,8 @@ _M_MMAP_THRESHOLD = -3
 _SHORT_CALL = 200e-6  # seconds; a sample of shorter calls is a loop of them,
 _SAMPLE = 500e-6  # at least this long
 _LONG_CALL = 0.5  # longer calls need no other one before them to warm up
+# Threads that have slept wake up on few processors, and it takes the system some milliseconds to spread them.
+_SPREAD = 0.03
 
 # Used to call whatever is to be called once before memory is measured.
 _SMALL = Layer(mb=1, g=1, ic=8, ih=8, iw=8, oc=8, oh=8, ow=8, kh=3, kw=3, sh=1, sw=1, dh=1, dw=1, pt=1, pl=1)
@@ -81,25 +83,29 @@ def seconds(call: Callable[[], object], calls: int = 1) -> float:
 
 @dataclass
 class Prepared:
-    """A call that can be timed: how many of them make a sample, and whether one goes before."""
+    """A call that can be timed: how many of them make a sample, and for how long others go before."""
 
     call: Callable[[], object]
     calls: int
-    warm: bool
+    warm_up: float
 
     @classmethod
-    def of(cls, call: Callable[[], object]) -> Prepared:
+    def of(cls, call: Callable[[], object], threads: int) -> Prepared:
         """Look how long a call takes, after the first one."""
         once = seconds(call)
         if once < 10 * _SHORT_CALL:
             once = min(once, seconds(call), seconds(call))
         calls = 1 if once >= _SHORT_CALL else int(_SAMPLE / once) + 1
-        return cls(call, calls, once < _LONG_CALL)
+        warm_up = 0.0 if threads == 1 else _SPREAD
+        return cls(call, calls, warm_up if once < _LONG_CALL else -1.0)
 
     def sample(self) -> float:
         """Time a call as decided."""
-        if self.warm:
+        if self.warm_up >= 0:
+            end = time.perf_counter() + self.warm_up
             self.call()
+            while time.perf_counter() < end:
+                self.call()
         return seconds(self.call, self.calls)
 
 
@@ -125,7 +131,7 @@ class Worker:
         approximate = bool(self._subject.APPROXIMATE)
         error = largest_error(shape, x, w, b, self._result(shape, call()), approximate=approximate)
         answer = {"error": error, **(self._facts(call) if self._own else {})}
-        self._prepared[key] = Prepared.of(call)
+        self._prepared[key] = Prepared.of(call, self._threads)
         gc.collect()
         return answer
 
@@ -160,7 +166,7 @@ class Worker:
         """Time the first call in this process, the second, and the median of later ones."""
         call = self._build(Layer(**layer), dtype, layout, weights)[3]
         first, second = seconds(call), seconds(call)
-        prepared = Prepared.of(call)
+        prepared = Prepared.of(call, self._threads)
         steady = statistics.median(prepared.sample() for _ in range(rounds))
         return {"first": first, "second": second, "steady": steady}
 

@@ -16,6 +16,8 @@ from pyconv.bench.record import geometric_mean
 from pyconv.bench.session import Job
 from pyconv.bench.special import Setup, Table, label
 
+Samples = dict[int, list[float]]  # by number of threads
+
 _SINGLE_STEPS = 8  # up to so many threads, every number of them
 
 
@@ -38,44 +40,51 @@ def columns(counts: Sequence[int]) -> list[str]:
 def fill(table: Table, setup: Setup, counts: Sequence[int]) -> None:
     """Measure every layer with every number of threads, in turn."""
     table.columns = columns(counts)
-    peaks: dict[str, dict[int, list[float]]] = {}
-    ratios: dict[tuple[str, int], list[float]] = {}
+    peaks: dict[tuple[str, str], Samples] = {}
+    found: list[tuple[Job, str, Samples]] = []
     total = sum(job.weight() for job in setup.jobs) * setup.rounds * len(counts)
-    with Progress(total, "scaling") as progress:
-        for isa in dict.fromkeys(job.settings.isa for job in setup.jobs):
-            jobs = [job for job in setup.jobs if job.settings.isa == isa]
-            with ExitStack() as stack:
+    try:
+        with Progress(total, "scaling") as progress:
+            for isa in dict.fromkeys(job.settings.isa for job in setup.jobs):
                 names = ["pyconv", *(peer.name for peer in setup.peers)]
-                team = {(name, n): stack.enter_context(Contender(name, n, isa)) for name in names for n in counts}
-                for job in jobs:
-                    times = _times(team, setup, job, counts, peaks.setdefault(isa, {}), progress)
-                    _add_rows(table, setup, job, counts, times, peaks[isa], ratios)
-    _summarise(table, counts, peaks, ratios)
+                with ExitStack() as stack:
+                    team = {(name, n): stack.enter_context(Contender(name, n, isa)) for name in names for n in counts}
+                    for job in setup.jobs:
+                        if job.settings.isa == isa:
+                            progress.say(job.layer.name or job.layer.shape_text)
+                            own = peaks.setdefault((isa, job.settings.dtype), {n: [] for n in counts})
+                            found += [(job, *entry) for entry in _times(team, setup, job, own, progress).items()]
+    finally:
+        for job, name, samples in found:
+            gains = _speed_ups(peaks[job.settings.isa, job.settings.dtype], inverse=True)
+            pairs = zip(_speed_ups(samples), gains, strict=True)
+            figures = [figure for up, gain in pairs for figure in (up, 100 * up / gain)]
+            first = 1e3 * statistics.median(samples[counts[0]])
+            table.rows.append([label(job, setup.jobs), job.layer.shape_text, name, first, *figures])
+        _summarise(table, counts, peaks, found)
 
 
 def _times(
     team: dict[tuple[str, int], Contender],
     setup: Setup,
     job: Job,
-    counts: Sequence[int],
-    peaks: dict[int, list[float]],
+    peaks: Samples,
     progress: Progress,
-) -> dict[str, dict[int, list[float]]]:
-    """Time one layer: seconds by contender and number of threads; a contender that refuses is not there."""
-    times: dict[str, dict[int, list[float]]] = {}
-    progress.say(job.layer.name or job.layer.shape_text)
+) -> dict[str, Samples]:
+    """Time one layer; a contender that refuses it is not in the answer."""
+    times: dict[str, Samples] = {}
     for name in setup.contenders(job):
         try:
-            for n in counts:
+            for n in peaks:
                 team[name, n].ask("prepare", key=0, **job.arguments())
         except RefusedError:
             if name == "pyconv":
                 raise
             continue
-        times[name] = {n: [] for n in counts}
+        times[name] = {n: [] for n in peaks}
     for _ in range(setup.rounds):
-        for n in counts:
-            peaks.setdefault(n, []).append(team["pyconv", n].ask("peak", dtype=job.settings.dtype)["gflops"])
+        for n in peaks:
+            peaks[n].append(team["pyconv", n].ask("peak", dtype=job.settings.dtype)["gflops"])
             for name, samples in times.items():
                 samples[n].append(team[name, n].time(0))
             progress.advance(job.weight())
@@ -84,49 +93,25 @@ def _times(
     return times
 
 
-def _speed_ups(samples: dict[int, list[float]], counts: Sequence[int]) -> list[float]:
-    base, *more = (statistics.median(samples[n]) for n in counts)
-    return [base / each for each in more]
-
-
-def _peak_gains(peaks: dict[int, list[float]], counts: Sequence[int]) -> list[float]:
-    return [1 / gain for gain in _speed_ups(peaks, counts)]
-
-
-def _pairs(speed_ups: Iterable[float], gains: Iterable[float]) -> list[float | int | str]:
-    return [figure for up, gain in zip(speed_ups, gains, strict=True) for figure in (up, 100 * up / gain)]
-
-
-def _add_rows(
-    table: Table,
-    setup: Setup,
-    job: Job,
-    counts: Sequence[int],
-    times: dict[str, dict[int, list[float]]],
-    peaks: dict[int, list[float]],
-    ratios: dict[tuple[str, int], list[float]],
-) -> None:
-    gains = _peak_gains(peaks, counts)
-    for name, samples in times.items():
-        ups = _speed_ups(samples, counts)
-        for n, up in zip(counts[1:], ups, strict=True):
-            ratios.setdefault((name, n), []).append(up)
-        first = 1e3 * statistics.median(samples[counts[0]])
-        table.rows.append([label(job, setup.jobs), job.layer.shape_text, name, first, *_pairs(ups, gains)])
+def _speed_ups(samples: Samples, *, inverse: bool = False) -> list[float]:
+    """Divide the first median, of seconds, by each of the others; the inverse of that for rates."""
+    base, *more = (statistics.median(each) for each in samples.values())
+    return [each / base if inverse else base / each for each in more]
 
 
 def _summarise(
     table: Table,
     counts: Sequence[int],
-    peaks: dict[str, dict[int, list[float]]],
-    ratios: dict[tuple[str, int], list[float]],
+    peaks: dict[tuple[str, str], Samples],
+    found: list[tuple[Job, str, Samples]],
 ) -> None:
-    for name in dict.fromkeys(name for name, _ in ratios):
-        means = "; ".join(f"{geometric_mean(ratios[name, n]):.2f}x with {n}" for n in counts[1:])
-        table.notes.append(f"{name}, geometric mean: {means}")
-    for isa, samples in peaks.items():
-        gains = "; ".join(
-            f"{gain:.2f}x with {n}" for n, gain in zip(counts[1:], _peak_gains(samples, counts), strict=True)
-        )
-        base = statistics.median(samples[counts[0]])
-        table.notes.append(f"multiply-add peak, {isa}: {base:.0f} GFLOP/s with {counts[0]}; {gains}")
+    def words(ups: Iterable[float]) -> str:
+        return ", ".join(f"{up:.2f}x with {n}" for n, up in zip(counts[1:], ups, strict=True))
+
+    for name in dict.fromkeys(name for _, name, _ in found):
+        columns = zip(*(_speed_ups(samples) for _, each, samples in found if each == name), strict=True)
+        table.notes.append(f"{name}, geometric mean: {words(map(geometric_mean, columns))}")
+    for (isa, dtype), samples in peaks.items():
+        if all(samples.values()):
+            base = f"{statistics.median(samples[counts[0]]):.0f} GFLOP/s with {counts[0]}"
+            table.notes.append(f"multiply-add peak, {isa} {dtype}: {base}, {words(_speed_ups(samples, inverse=True))}")
