@@ -119,7 +119,9 @@ class Session:
         """Measure the jobs that share their processes."""
         with ExitStack() as stack:
             team = [stack.enter_context(Contender("pyconv", threads, isa))]
-            team += [stack.enter_context(Contender(peer.name, threads)) for peer in self._peers]
+            layouts = {job.settings.layout for job in jobs}
+            peers = [peer for peer in self._peers if layouts & {*peer.layouts}]
+            team += [stack.enter_context(Contender(peer.name, threads)) for peer in peers]
             for contender in list(team):
                 progress.say(f"starting {contender.name}")
                 try:
@@ -168,7 +170,7 @@ class Session:
                 for contender in team:
                     contender.ask("release", key=entry.key)
         finally:
-            self.rows += [self._row(entry, partial=not finished) for entry in entries if entry.seconds.get("pyconv")]
+            self.rows += [self._row(entry, finished) for entry in entries if entry.seconds["pyconv"]]
             self._work -= sum(job.weight() for job in jobs)
 
     def _deadline_of(self, jobs: list[Job]) -> float | None:
@@ -182,8 +184,6 @@ class Session:
         """Have every contender that can prepare a layer, and its result checked; None if pyconv cannot."""
         entry = _Entry(job, self._measured)
         self._measured += 1
-        alive = {contender.name for contender in team}
-        entry.skipped = {peer.name: "did not start" for peer in self._peers if peer.name not in alive}
         try:
             entry.facts = team[0].ask("prepare", key=entry.key, **job.arguments())
         except RefusedError as refused:
@@ -192,22 +192,22 @@ class Session:
         entry.seconds["pyconv"] = []
         if not entry.facts["error"] <= 1:
             self._fail(job, f"wrong result: {entry.facts['error']:.3g} times the bound of rounding")
-        peers = {peer.name: peer for peer in self._peers}
-        for contender in team[1:]:
-            peer = peers[contender.name]
-            why = self._why_not(contender, peer, entry)
-            if why:
+        started = {contender.name: contender for contender in team}
+        for peer in self._peers:
+            if why := self._why_not(started.get(peer.name), peer, entry):
                 entry.skipped[peer.name] = why
             else:
                 entry.seconds[peer.name] = []
         self._sample_bandwidth(team[0], entry)
         return entry
 
-    def _why_not(self, contender: Contender, peer: Peer, entry: _Entry) -> str:
+    def _why_not(self, contender: Contender | None, peer: Peer, entry: _Entry) -> str:
         """Have a peer prepare a layer; say why it does not compete, if it does not."""
         layout = entry.job.settings.layout
         if layout not in peer.layouts:
             return f"not for {layout}"
+        if contender is None:
+            return "did not start"
         try:
             error = contender.ask("prepare", key=entry.key, **entry.job.arguments())["error"]
         except RefusedError as refused:
@@ -249,7 +249,7 @@ class Session:
                     entry.skipped[contender.name] = str(refused)
             progress.advance(job.weight())
 
-    def _row(self, entry: _Entry, *, partial: bool) -> Row:
+    def _row(self, entry: _Entry, finished: bool) -> Row:
         layer, settings, facts = entry.job.layer, entry.job.settings, entry.facts
         peers = {name: Timing(seconds) for name, seconds in entry.seconds.items() if name != "pyconv" and seconds}
         return Row(
@@ -268,5 +268,5 @@ class Session:
             peers={peer.name: peers[peer.name] for peer in self._peers if peer.name in peers},
             approximate=[peer.name for peer in self._peers if peer.approximate and peer.name in peers],
             skipped=entry.skipped,
-            partial=partial,
+            partial=not finished and len(entry.seconds["pyconv"]) < self._rounds,
         )
