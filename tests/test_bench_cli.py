@@ -20,6 +20,8 @@ from pyconv.bench.contender import cpus
 from pyconv.bench.errors import BenchError
 from pyconv.bench.record import Run
 
+ALL = {"dense", "filter", "signal", "asymmetric"}
+COMPUTES = {"torch": ALL - {"asymmetric"}, "torch-cl": ALL - {"asymmetric"}, "opencv": {"filter"}, "scipy": {"filter"}}
 ONE = ("tiny", "--filter", "^3x3_4to4_8$")
 
 
@@ -118,7 +120,8 @@ def among_peers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
     directory = tmp_path_factory.mktemp("peers")
     shapes, record = directory / "shapes", directory / "run.json"
     shapes.write_text(
-        'mb2ic3ih9oc4oh5kh3sh2ph1n"dense" g3mb1ic3ih9oc3oh9kh3ph1n"filter" mb1ic4iw9oc2ow9kw3pw1n"signal"\n'
+        'mb2ic3ih9oc4oh5kh3sh2ph1n"dense" g3mb1ic3ih9oc3oh9kh3ph1n"filter" '
+        'mb1ic4iw9oc2ow9kw3pw1n"signal" mb1ic2ih5oc2oh8kh3ph3n"asymmetric"'
     )
     runs = {}
     for layout in ("nchw", "nhwc"):
@@ -136,10 +139,8 @@ def test_peers_compute_what_pyconv_computes(name: str, among_peers: dict[str, Ru
         if layout not in adapters.adapter(name).LAYOUTS:
             assert {row.skipped.get(name) for row in run.rows} == {f"not for {layout}"}
             continue
-        only_filters = name in ("opencv", "scipy")
-        assert {row.name for row in run.rows if name in row.peers} == (
-            {"filter"} if only_filters else {"dense", "filter", "signal"}
-        )
+        assert {row.name for row in run.rows if name in row.peers} == COMPUTES.get(name, ALL)
+        assert "wrong" not in "".join(row.skipped.get(name, "") for row in run.rows)
         assert all(name in row.approximate for row in run.rows if name in row.peers) == (name == "ncnn")
 
 
@@ -216,9 +217,16 @@ def test_ctrl_c_keeps_rows(tmp_path: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     command = [sys.executable, "-m", "pyconv", "bench", *ONE, "--rounds", "1000000", "--json", str(record)]
     for patience in (2, 8, 32):
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+        process = subprocess.Popen(
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=environment,
+            process_group=0,
+        )
         time.sleep(patience)
-        process.send_signal(signal.SIGINT)
+        os.killpg(process.pid, signal.SIGINT)  # as the terminal does
         out, err = process.communicate(timeout=60)
         assert process.returncode == cli.INTERRUPTED
         assert "Traceback" not in err

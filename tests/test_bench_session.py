@@ -143,12 +143,13 @@ def test_a_peer_that_cannot_is_left_out(stage: Callable[..., Any]) -> None:
 
 
 def test_a_peer_that_dies_keeps_nobody_waiting(stage: Callable[..., Any]) -> None:
-    log = stage(refuse=lambda name, do, key: name == "a" and do == "time")
+    log = stage(refuse=lambda name, do, key: name == "a" and do in ("time", "release"))
     measured = Session(JOBS[:1], [A, B], 3, None)
     measured.run()
     assert measured.rows[0].skipped == {"a": "it will not"}
     assert list(measured.rows[0].peers) == ["b"]
     assert sum(what.startswith("time") for who, what in log if who == "a") == 1
+    assert not measured.failed
 
 
 def test_a_peer_that_does_not_start(stage: Callable[..., Any]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+import time
 from types import TracebackType
 from typing import Any, Self
 
@@ -15,6 +16,7 @@ class Progress:
 
     def __init__(self, total: float, what: str) -> None:
         self._bar: Any = None
+        self._start = time.monotonic()
         if sys.stderr.isatty():
             try:
                 tqdm = importlib.import_module("tqdm").tqdm
@@ -31,7 +33,7 @@ class Progress:
     def say(self, what: str) -> None:
         """Tell what is being done now."""
         if self._bar is not None:
-            self._bar.set_description(what)
+            self._bar.set_description_str(f"{what}:", refresh=time.monotonic() - self._start > _DELAY)
 
     def __enter__(self) -> Self:
         """Return itself."""

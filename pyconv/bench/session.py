@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, field
 from itertools import groupby
 from typing import Any
@@ -168,7 +168,8 @@ class Session:
             progress.advance((self._rounds - done) * sum(job.weight() for job in jobs) * len(team))
             for entry in entries:
                 for contender in team:
-                    contender.ask("release", key=entry.key)
+                    with suppress(RefusedError):  # by one that has died
+                        contender.ask("release", key=entry.key)
         finally:
             self.rows += [self._row(entry, finished) for entry in entries if entry.seconds["pyconv"]]
             self._work -= sum(job.weight() for job in jobs)
