@@ -104,6 +104,13 @@ def test_file(tmp_path: Path) -> None:
     assert notes == [f"{file}: 1 convolutions in three dimensions left out"]
 
 
+def test_many_names_on_a_line_take_no_time(tmp_path: Path) -> None:
+    file = tmp_path / "shapes"
+    file.write_text(" ".join(f'ic1oc1ih4kh1n"a {number}"' for number in range(1000)) + ' # "')
+    layers, _ = descriptor.read(file)
+    assert [layer.name for layer in layers] == [f"a {number}" for number in range(1000)]
+
+
 # Convolutions and 1e9 multiply-adds for one image, as published: without classifiers; U-Net without transposed layers.
 @pytest.mark.parametrize(
     ("name", "convolutions", "published"),

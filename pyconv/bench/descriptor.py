@@ -34,14 +34,15 @@ from pyconv.bench.layer import Layer, padding_after
 
 DEFAULT_MB = 2
 
-_COMMENT = re.compile(r'((?:[^#"]|"[^"]*"?)*)#.*')
+# Possessive: a name in quotes is never taken apart in search of a comment.
+_COMMENTED = re.compile(r'((?:[^#"]|"[^"]*"?)*+)(?:#.*)?')
 _TOKEN = re.compile(r'(?:[^\s"]|"[^"]*"?)+')
 _PART = re.compile(r'_+|(?P<key>[a-z]+)(?P<value>\d+)|n(?P<quote>"?)(?P<name>[^"]+)(?P=quote)$')
 _LOOKS = re.compile(r"_*(?:g|mb|i[cdhw]|o[cdhw]|k[dhw])\d")
 _MULTIPLE = re.compile(r"\*(\d+)$")
 _OF_AXES = "iokspd"
 _KEYS = {"g", "mb", "ic", "oc"} | {key + axis for key in _OF_AXES for axis in "dhw"}
-_MOST = 10**9
+_MOST_DIGITS = 9
 
 
 class VolumeError(BenchError):
@@ -104,7 +105,7 @@ def read(path: str | Path, default_mb: int = DEFAULT_MB) -> tuple[list[Layer], l
 
 def _tokens(line: str) -> Iterator[tuple[int, str]]:
     """Yield the descriptors of a line with their columns, counted from 1."""
-    for match in _TOKEN.finditer(_COMMENT.sub(r"\1", line)):
+    for match in _TOKEN.finditer(_COMMENTED.sub(r"\1", line)):
         if not match[0].startswith("--"):
             yield match.start() + 1, match[0]
 
@@ -140,9 +141,9 @@ def _parts(text: str) -> tuple[dict[str, int], dict[str, int], str]:
                 raise _MistakeError(f"unknown key {key!r}", position)
             if key in values:
                 raise _MistakeError(f"{key} a second time", position)
+            if len(part["value"]) > _MOST_DIGITS:
+                raise _MistakeError(f"{key}{part['value'][:20]} is too large", position)
             values[key], places[key] = int(part["value"]), position
-            if values[key] > _MOST:
-                raise _MistakeError(f"{key}{part['value']} is too large", position)
         position = part.end()
     return values, places, name
 
