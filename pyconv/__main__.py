@@ -1,8 +1,9 @@
-"""The command line: ``python -m pyconv info``."""
+"""The command line: ``python -m pyconv info`` and ``python -m pyconv bench``."""
 
 from __future__ import annotations
 
 import argparse
+import importlib
 import sys
 from collections.abc import Sequence
 
@@ -19,12 +20,17 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--version", action="version", version=f"pyconv {VERSION}")
     commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
     commands.add_parser("info", help="print version, instruction sets, caches and threads")
+    commands.add_parser("bench", help="time convolutions; see bench --help", add_help=False)
     return top
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return the exit status."""
-    parser().parse_args(arguments)
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if words[:1] == ["bench"]:
+        # It has a parser of its own, and many imports.
+        return int(importlib.import_module("pyconv.bench.cli").main(words[1:]))
+    parser().parse_args(words)
     show_config()
     return 0
 

@@ -10,13 +10,14 @@ from pathlib import Path
 import pytest
 
 import pyconv
+from pyconv import bench
 
 README = Path(__file__).parent.parent / "README.md"
 MODULES = [
     f"pyconv.{module.name}"
     for module in pkgutil.iter_modules(pyconv.__path__)
     if not module.name.startswith(("_kernels", "_cpu", "__main__"))
-]
+] + [f"pyconv.bench.{path.stem}" for path in Path(bench.__file__).parent.glob("[!_]*.py")]
 
 
 @pytest.mark.parametrize("name", MODULES)

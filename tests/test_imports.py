@@ -32,20 +32,42 @@ LINES = (
     {"_errors", "_version"},
 )
 RANK = {module: rank for rank, line in enumerate(LINES) for module in line}
+
+# The benchmark tool sits on top of everything above: it may import any of that, and none of that imports it.
+BENCH_LINES = (
+    {"cli"},
+    {"special.cold", "special.import_time", "special.memory", "special.overhead", "special.scaling", "special.tiles"},
+    {"special", "selection", "machine", "worker", "compare", "plot"},
+    {"session", "table"},
+    {"contender", "onnx_model", "presets", "progress"},
+    {"descriptor", "reference", "subject"},
+    {"adapters", "layer", "record", "residence", "yardsticks"},
+    {"errors"},
+)
+BENCH_RANK = {f"bench.{module}": rank for rank, line in enumerate(BENCH_LINES) for module in line}
 PURE = {"_plan", "_reference", "_line", "_problem", "_arguments", "_errors"}
 
 
 def imports(module: str) -> set[str]:
     """Name the files of the package that a file imports, if only for its types."""
     found: set[str] = set()
-    for node in ast.walk(ast.parse((PACKAGE / f"{module}.py").read_text())):
+    path = PACKAGE.joinpath(*module.split("."))
+    path = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+    for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             found.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{module}: a relative import"
-            names = {f"{node.module}.{alias.name}" for alias in node.names}
-            found |= names if node.module == "pyconv" else {str(node.module)}
+            for alias in node.names:
+                name = f"{node.module}.{alias.name}"
+                found.add(name if node.module == "pyconv" or is_module(name) else str(node.module))
     return {name.removeprefix("pyconv.") for name in found if name.split(".")[0] == "pyconv"}
+
+
+def is_module(name: str) -> bool:
+    """Whether a dotted name is a file or a folder of the package."""
+    path = PACKAGE.parent.joinpath(*name.split("."))
+    return path.is_dir() or path.with_suffix(".py").exists()
 
 
 def test_every_file_has_its_line() -> None:
@@ -56,6 +78,20 @@ def test_every_file_has_its_line() -> None:
 def test_imports_run_one_way(module: str) -> None:
     for imported in imports(module):
         assert RANK.get(imported, -1) > RANK[module], f"{module} imports {imported}"
+
+
+def test_every_file_of_the_benchmark_has_its_line() -> None:
+    files = {path.relative_to(PACKAGE).with_suffix("") for path in (PACKAGE / "bench").rglob("*.py")}
+    names = {".".join(file.parts).removesuffix(".__init__") for file in files}
+    assert {name for name in names if not name.startswith(("bench.layers", "bench.peers"))} == BENCH_RANK.keys() | {
+        "bench"
+    }
+
+
+@pytest.mark.parametrize("module", BENCH_RANK)
+def test_imports_of_the_benchmark_run_one_way(module: str) -> None:
+    for imported in imports(module) - {"bench", "pyconv"}:
+        assert imported in RANK or BENCH_RANK[imported] > BENCH_RANK[module], f"{module} imports {imported}"
 
 
 @pytest.mark.parametrize("module", PURE)
@@ -91,7 +127,7 @@ print(json.dumps(sorted(after - before)))
     loaded = json.loads(process.stdout)
     owners = {name.split(".")[0] for name in loaded} - sys.stdlib_module_names
     assert owners == {"numpy", "pyconv"}
-    assert not {"pyconv.__main__", "pyconv._reference"} & set(loaded)
+    assert not {"pyconv.__main__", "pyconv._reference", "pyconv.bench"} & set(loaded)
 
 
 def test_public_names() -> None:

@@ -1,0 +1,1 @@
+"""Lists of layers: descriptor files that `pyconv.bench.presets` reads."""

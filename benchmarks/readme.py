@@ -1,0 +1,184 @@
+"""Write the README's section on performance, and its pictures, from the runs in benchmarks/results.
+
+    python benchmarks/readme.py            write what stands between the marks in README.md, and the two pictures
+    python benchmarks/readme.py --check    write nothing; exit status 1 where README.md is out of date
+
+Every run in ``benchmarks/results/*.json`` counts. Each group of rows is summed up against the yardsticks of its own
+run; the pictures show the rows of all runs, against the samples of all of them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import textwrap
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from pyconv.bench import plot
+from pyconv.bench.record import Row, Run, Settings, Yardstick
+from pyconv.bench.table import (
+    APPROXIMATE,
+    NOTHING,
+    common,
+    describe,
+    digits,
+    in_markdown,
+    milliseconds,
+    number,
+    percents,
+    ratios,
+    shape,
+)
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = "benchmarks/results"
+BEGIN, END = "<!-- performance -->", "<!-- /performance -->"
+MOST_LOST = 15
+WIDTH = 120
+
+
+def merged(runs: Sequence[Run]) -> Run:
+    """Take the rows of several runs together, against all samples of each yardstick."""
+    yardsticks: dict[tuple[str, str, int], Yardstick] = {}
+    for run in runs:
+        for new in run.yardsticks:
+            key = new.isa, new.dtype, new.threads
+            old = yardsticks.get(key, replace(new, peak=[], bandwidth=0.0))
+            yardsticks[key] = replace(new, peak=old.peak + new.peak, bandwidth=max(old.bandwidth, new.bandwidth))
+    return replace(
+        runs[0],
+        versions={name: version for run in runs for name, version in run.versions.items()},
+        yardsticks=list(yardsticks.values()),
+        rows=[row for run in runs for row in run.rows],
+    )
+
+
+def section(runs: Sequence[Run]) -> str:
+    """Write what stands between the marks."""
+    everything = merged(runs)
+    shared, apart = common(everything)
+    parts = [_caption(runs, everything, shared)]
+    pictures = [f"![Roofline: each layer's GFLOP/s below peak and bandwidth]({RESULTS}/roofline.png)"]
+    pictures += [f"![Each layer's ratio to each peer]({RESULTS}/ratios.png)"] * bool(everything.peers())
+    parts.append("\n".join(pictures))
+    parts.append(_groups(runs, everything, apart))
+    parts.append(_lost(everything, apart))
+    return "\n\n".join(part for part in parts if part)
+
+
+def _caption(runs: Sequence[Run], everything: Run, shared: Sequence[str]) -> str:
+    """Say where, when, with what and how it was measured, and how to read the table."""
+    machines = dict.fromkeys(f"{run.machine.get('processor')}, {run.machine.get('cores')} cores" for run in runs)
+    dates = dict.fromkeys(run.started[:10] for run in runs)
+    versions = ", ".join(f"{name} {version}" for name, version in everything.versions.items())
+    peaks = "; ".join(
+        f"{y.isa} {y.dtype}, {y.threads} thread{'s' if y.threads != 1 else ''}: {digits(y.peak_best_decile)} GFLOP/s "
+        f"of multiply-adds, {digits(y.bandwidth)} GB/s copied"
+        for y in everything.yardsticks
+    )
+    paragraphs = [
+        f"{'; '.join(machines)}; {', '.join(dates)}. {versions}. All rows: "
+        f"{describe(everything.rows[0].settings, shared)}. The machine itself: {peaks}."
+    ]
+    explained = (
+        "Geometric means over the layers, in parentheses the least. % of peak and roof: best decile of rounds, of the "
+        "best decile of the peak that was sampled between them; the roof is the peak, or what the bandwidth allows."
+    )
+    if everything.peers():
+        explained += " Peers: their median time by pyconv's, above 1 pyconv is faster."
+    if everything.approximate():
+        explained += f" {APPROXIMATE} computes another, less accurate result and is never the fastest peer."
+    paragraphs.append(explained)
+    commands = "\n".join(dict.fromkeys(run.command for run in runs))
+    return "\n\n".join([_wrapped(paragraphs[0]), f"```sh\n{commands}\n```", _wrapped(paragraphs[1])])
+
+
+def _groups(runs: Sequence[Run], everything: Run, apart: Sequence[str]) -> str:
+    """Sum up each network in each setting on a line."""
+    peers = everything.peers()
+    inexact = everything.approximate()
+    titles = ["network", *apart, "layers", "% of peak", "% of roof"]
+    titles += [(APPROXIMATE if peer in inexact else "") + peer for peer in peers]
+    titles += ["fastest peer", "lost"] if peers else []
+    lines = []
+    for run in runs:
+        for (network, settings), rows in run.groups().items():
+            summary = run.summary(rows)
+            cells = [network or NOTHING, *_values(settings, apart), str(summary.rows)]
+            cells += [percents(summary.percent_of_peak), percents(summary.percent_of_roof)]
+            cells += [ratios(summary.ratios[peer]) if peer in summary.ratios else NOTHING for peer in peers]
+            cells += [ratios(summary.fastest), str(summary.lost)] if peers else []
+            lines.append(cells)
+    return in_markdown(titles, lines, [title == "network" for title in titles])
+
+
+def _lost(everything: Run, apart: Sequence[str]) -> str:
+    """List the rows where a peer is faster, the worst ones first."""
+    compared = sum(row.fastest_peer() is not None for row in everything.rows)
+    lost = sorted((row for row in everything.rows if row.lost), key=lambda row: row.fastest_ratio)
+    if not lost:
+        return f"pyconv is the fastest on all {compared} rows." if compared else ""
+    titles = ["network", "layer", "shape", *apart, "ms", "fastest peer", "ratio"]
+    left = [title in ("network", "layer", "shape", "fastest peer") for title in titles]
+
+    def line(row: Row) -> list[str]:
+        cells = [row.network or NOTHING, row.name or NOTHING, shape(row.layer), *_values(row.settings, apart)]
+        return [*cells, milliseconds(row.pyconv.median), str(row.fastest_peer()), number(row.fastest_ratio, 2)]
+
+    head = f"A peer is faster on {len(lost)} of {compared} rows" + (", the worst of them:" if lost[MOST_LOST:] else ":")
+    parts = [head, in_markdown(titles, [line(row) for row in lost[:MOST_LOST]], left)]
+    if lost[MOST_LOST:]:
+        worst = lost[MOST_LOST].fastest_ratio
+        parts.append(f"and {len(lost) - MOST_LOST} more, from {worst:.2f} up.")
+    return "\n\n".join(parts)
+
+
+def _values(settings: Settings, names: Sequence[str]) -> list[str]:
+    return [str(getattr(settings, name)) for name in names]
+
+
+def _wrapped(text: str) -> str:
+    return textwrap.fill(text, WIDTH, break_on_hyphens=False, break_long_words=False)
+
+
+def main(arguments: Sequence[str] | None = None, root: Path = ROOT) -> int:
+    """Write or check; return the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true", help="write nothing, exit 1 where README.md is out of date")
+    options = parser.parse_args(arguments)
+    try:
+        return _update(root, check=options.check)
+    except ValueError as error:
+        print(f"readme: {error}", file=sys.stderr)
+        return 2
+
+
+def _update(root: Path, check: bool) -> int:
+    readme, results = root / "README.md", root / RESULTS
+    runs = [run for run in map(Run.read_json, sorted(results.glob("*.json"))) if run.rows]
+    if not runs:
+        raise ValueError(f"{RESULTS} holds no run; make one with: python -m pyconv bench --json {RESULTS}/NAME.json")
+    before, begin, rest = readme.read_text(encoding="utf-8").partition(BEGIN)
+    old, end, after = rest.partition(END)
+    if not begin or not end:
+        raise ValueError(f"README.md has no {BEGIN} ... {END}")
+    new = f"\n{section(runs)}\n"
+    everything = merged(runs)
+    pictures = {"roofline": plot.draw_roofline} | ({"ratios": plot.draw_ratios} if everything.peers() else {})
+    if check:
+        if old == new and all((results / f"{name}.png").exists() for name in pictures):
+            return 0
+        print("README.md is out of date: python benchmarks/readme.py", file=sys.stderr)
+        return 1
+    if not plot.available():
+        raise ValueError("the pictures need matplotlib: pip install matplotlib")
+    for name, draw in pictures.items():
+        draw(everything, results / f"{name}.png")
+    readme.write_text(before + begin + new + end + after, encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,138 @@
+"""The parent's side of a worker: start it, ask it, end it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from types import TracebackType
+from typing import Any, Self
+
+# As many threads as asked for, whatever the library reads.
+_THREAD_VARIABLES = (
+    "OMP_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+)
+# Threads that wait for more work keep a core busy, for some milliseconds after a call.
+_SPIN = 0.005
+
+
+class RefusedError(Exception):
+    """A contender does not do what it was asked to: why, in a few words."""
+
+
+def cpus() -> list[int]:
+    """Name the processors that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return sorted(os.sched_getaffinity(0))
+    return list(range(os.cpu_count() or 1))
+
+
+class Contender:
+    """A process that runs one contender with a number of threads, on as many processors."""
+
+    def __init__(self, name: str, threads: int, isa: str = "", *, keep_memory: bool = True) -> None:
+        self.name = name
+        self.threads = threads
+        config = {"name": name, "threads": threads, "isa": isa, "keep_memory": keep_memory}
+        self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115  closed with the process
+        with _confined(threads):
+            self._process = subprocess.Popen(
+                [sys.executable, "-P", "-m", "pyconv.bench.worker", json.dumps(config)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._errors,
+                text=True,
+                env=_environment(threads),
+                # Ctrl-C at the terminal is for the parent alone.
+                process_group=0,
+            )
+        self._greeted = False
+
+    def greet(self) -> None:
+        """Wait until the process has started; not doing so at once lets several start at a time."""
+        if not self._greeted:
+            self._greeted = True
+            self._receive()
+
+    def ask(self, do: str, **arguments: Any) -> dict[str, Any]:
+        """Send a request and wait for the answer.
+
+        Raises
+        ------
+        RefusedError
+            It cannot be done, or the process has died.
+        """
+        self.greet()
+        assert self._process.stdin is not None
+        with suppress(BrokenPipeError):
+            self._process.stdin.write(json.dumps({"do": do, **arguments}) + "\n")
+            self._process.stdin.flush()
+        return self._receive()
+
+    def time(self, key: int) -> float:
+        """Time a sample of a prepared layer, once the threads of the contender before have gone to sleep."""
+        time.sleep(_SPIN)
+        return float(self.ask("time", key=key)["seconds"])
+
+    def close(self) -> None:
+        """End the process, whatever it is doing."""
+        self._process.kill()
+        self._process.wait()
+        for pipe in (self._process.stdin, self._process.stdout, self._errors):
+            with suppress(OSError):
+                if pipe is not None:
+                    pipe.close()
+
+    def _receive(self) -> dict[str, Any]:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            raise RefusedError(self._last_words())
+        answer: dict[str, Any] = json.loads(line)
+        if not answer.pop("ok"):
+            raise RefusedError(answer["why"])
+        return answer
+
+    def _last_words(self) -> str:
+        """Say how the process ended."""
+        status = self._process.wait()
+        self._errors.seek(0)
+        lines = self._errors.read().strip().splitlines()
+        how = f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"
+        return f"its process {how}" + (f": {lines[-1][:200]}" if lines else "")
+
+    def __enter__(self) -> Self:
+        """Return itself."""
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        """End the process."""
+        self.close()
+
+
+@contextmanager
+def _confined(threads: int) -> Iterator[None]:
+    """Start a process on as many processors as it has threads, which no library can then exceed or mistake."""
+    if not hasattr(os, "sched_setaffinity"):
+        yield
+        return
+    allowed = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, cpus()[:threads])
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, allowed)
+
+
+def _environment(threads: int) -> dict[str, str]:
+    """Describe the environment of a worker: this one's, its modules found where they are found here."""
+    path = os.pathsep.join(filter(None, sys.path))
+    return {**os.environ, "PYTHONPATH": path, **dict.fromkeys(_THREAD_VARIABLES, str(threads))}

@@ -1,0 +1,43 @@
+"""How much memory a call takes beyond its arrays, at its peak, beside what the plan announces."""
+
+from __future__ import annotations
+
+from pyconv.bench.contender import Contender, RefusedError
+from pyconv.bench.progress import Progress
+from pyconv.bench.special import Setup, Table, label
+
+COLUMNS = [
+    "layer",
+    "shape",
+    "contender",
+    "arrays MiB",
+    "peak KiB",
+    "peak with kept KiB",
+    "plan's scratch KiB",
+    "packed weights KiB",
+]
+
+
+def fill(table: Table, setup: Setup) -> None:
+    """Measure every layer in a process of its own."""
+    table.columns = COLUMNS
+    table.notes.append(
+        "peak: by how much a call raises the peak of resident memory, its result not counted; with kept: with what "
+        "stays from call to call, the contender's copies of the weights and its pools"
+    )
+    with Progress(sum(len(setup.contenders(job)) for job in setup.jobs), "memory") as progress:
+        for job in setup.jobs:
+            s = job.settings
+            for name in setup.contenders(job):
+                progress.say(f"{job.layer.name}, {name}")
+                try:
+                    with Contender(name, s.threads, s.isa, keep_memory=False) as contender:
+                        answer = contender.ask("memory", **job.arguments())
+                except RefusedError:
+                    if name == "pyconv":
+                        raise
+                    continue
+                own = [answer[key] / 1024 if key in answer else "-" for key in ("workspace", "packed")]
+                sizes = [answer["arrays"] / 2**20, answer["peak"] / 1024, answer["kept"] / 1024]
+                table.rows.append([label(job, setup.jobs), job.layer.shape_text, name, *sizes, *own])
+                progress.advance(1)

@@ -1,0 +1,73 @@
+"""pyconv as a contender: the same interface as that of the adapters in ``benchmarks/peers``, and its plans."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+from unittest import mock
+
+import numpy as np
+from numpy.typing import NDArray
+
+import pyconv
+from pyconv import _execute
+from pyconv._plan import Plan
+from pyconv.bench.layer import Layer
+
+NAME = "pyconv"
+APPROXIMATE = ""
+
+Array = NDArray[Any]
+
+
+def limit_threads(n: int) -> None:
+    """Use at most n threads from now on."""
+    pyconv.set_num_threads(n)
+
+
+def prepare(layer: Layer, x: Array, w: Array, b: Array, weights: str) -> Callable[[], Array]:
+    """Build the call: of a module in ``eval()``, whose weights are packed once, or of the function, which packs them.
+
+    Parameters
+    ----------
+    layer : Layer
+    x, w, b : ndarray
+        (mb, ic, ih, iw), (oc, ic // g, kh, kw) and (oc,).
+    weights : {"packed", "unpacked"}
+    """
+    settings = layer.settings()
+    function: Any = pyconv.conv2d
+    kind: Any = pyconv.Conv2d
+    if layer.is_1d:
+        x, w, function, kind = x[:, :, 0], w[:, :, 0], pyconv.conv1d, pyconv.Conv1d
+    if weights == "unpacked":
+        return lambda: function(x, w, b, **settings)
+    module = kind(layer.ic, layer.oc, w.shape[2:], dtype=w.dtype, rng=0, **settings)
+    module.load_state_dict({"weight": w, "bias": b})
+    module.eval()
+    return lambda: module(x)
+
+
+def plan_of(call: Callable[[], object]) -> Plan:
+    """Make a call and return the plan that it carried out, which depends on the layout of its arrays."""
+    with mock.patch.object(_execute, "run", wraps=_execute.run) as run:
+        call()
+    plan: Plan = run.call_args.args[0]
+    return plan
+
+
+def short(plan: Plan) -> str:
+    """Name role and tile: ``oc 8x3``."""
+    return f"{plan.role} {plan.M[plan.NV - 1]}x{plan.NV}"
+
+
+def operands(layer: Layer, dtype: str, layout: str) -> tuple[Array, Array, Array]:
+    """Make input, weights and bias, the same ones in every process: standard normal, outputs of about unit variance."""
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal(layer.input_shape, np.dtype(dtype).type)
+    w = rng.standard_normal(layer.weight_shape, np.dtype(dtype).type)
+    w *= 1 / np.sqrt(layer.terms)
+    b = rng.standard_normal(layer.oc, np.dtype(dtype).type)
+    if layout == "nhwc":
+        x = np.ascontiguousarray(x.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2)
+    return x, w, b

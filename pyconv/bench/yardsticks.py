@@ -1,0 +1,104 @@
+"""What the machine itself does: multiply-adds with nothing to wait for, a large copy, one tile of a kernel alone.
+
+Neighbours on shared cores slow everything down, by up to 40 % and for seconds at a time. So the peak is sampled all
+through a run, and compared by its best decile.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache, partial
+from threading import Barrier
+
+import numpy as np
+
+from pyconv._dispatch import kernels
+from pyconv._execute import CACHES
+from pyconv._plan import Plan, ceil_div, even_tails
+
+Tile = tuple[str, int, int, int]  # role, NV, M, kernel width
+
+# A sample of the peak: some 3 ms at 100 GFLOP/s.
+_PEAK_STEPS = 400_000
+# Several times the usual third level cache, so that a copy streams through memory.
+_COPY_BYTES = 256 << 20
+_TILE_FLOPS = 100_000_000
+
+
+def peak_gflops(dtype: str, threads: int) -> float:
+    """Sample the multiply-add peak of so many cores, in the instruction set in use."""
+    module = kernels().module
+    steps = _PEAK_STEPS * 16 // module.vector_bytes()
+    return _rate([lambda: int(module.multiply_adds(dtype, steps))] * threads)
+
+
+def bandwidth_gbytes(threads: int) -> float:
+    """Measure memory bandwidth: bytes read and written by a large copy, of which every thread does its part."""
+    source = np.ones(_COPY_BYTES // 8)
+    target = np.zeros_like(source)
+
+    def copy(part: slice) -> int:
+        np.copyto(target[part], source[part])
+        return 2 * source[part].nbytes
+
+    bounds = np.linspace(0, source.size, threads + 1).astype(int)
+    calls = [partial(copy, slice(*ends)) for ends in itertools.pairwise(bounds)]
+    return max(_rate(calls) for _ in range(2))
+
+
+def _rate(calls: Sequence[Callable[[], int]]) -> float:
+    """Make all calls at once, each in a thread of its own; return what they did in all, in 1e9 / s."""
+    if len(calls) == 1:
+        start = time.perf_counter()
+        return calls[0]() / (time.perf_counter() - start) / 1e9
+    barrier = Barrier(len(calls))
+
+    def timed(call: Callable[[], int]) -> tuple[int, float, float]:
+        barrier.wait()
+        start = time.perf_counter()
+        done = call()
+        return done, start, time.perf_counter()
+
+    done, starts, ends = zip(*_pool(len(calls)).map(timed, calls), strict=True)
+    return float(sum(done) / (max(ends) - min(starts)) / 1e9)
+
+
+@lru_cache
+def _pool(threads: int) -> ThreadPoolExecutor:
+    """Make threads that stay, each on a processor of its own: the system would only slowly spread them."""
+    if not hasattr(os, "sched_setaffinity"):
+        return ThreadPoolExecutor(threads)
+    processors = iter(sorted(os.sched_getaffinity(0)))
+    return ThreadPoolExecutor(threads, initializer=lambda: os.sched_setaffinity(0, [next(processors)]))
+
+
+def tiles_of(plan: Plan) -> list[Tile]:
+    """Name every tile that a plan runs, except those of depthwise convolutions, which cannot be run alone."""
+    if plan.role == "dw":
+        return []
+    p = plan.problem
+    vectors, scalars = p.oc // p.g, plan.ow_blk
+    if plan.role == "ow":
+        vectors, scalars = scalars, vectors
+    return [
+        (plan.role, nv, m, p.kw)
+        for nv, _ in even_tails(ceil_div(vectors, plan.lanes), plan.NV)
+        for m, _ in even_tails(scalars, plan.M[nv - 1] if plan.role == "oc" else plan.M[plan.NV - 1])
+    ]
+
+
+def tile_gflops(tile: Tile, dtype: str) -> float:
+    """Time one tile alone, with strip and weights in half of the first level cache."""
+    role, nv, m, kw = tile
+    vector = kernels().tiles.vector_bytes
+    # The operand that comes in vectors outweighs the other one.
+    channel = kw * nv * vector * (kw if role == "oc" else 2)
+    n_ic = max(8, CACHES.l1 // 2 // channel)
+    work = 2 * n_ic * kw * kw * m * nv * vector // np.dtype(dtype).itemsize
+    repeats = max(1, _TILE_FLOPS // work)
+    module = kernels().module
+    return _rate([lambda: int(module.tile_multiply_adds(dtype, role, nv, m, n_ic, kw, kw, repeats))])

@@ -1,0 +1,238 @@
+"""The command: mistakes are one line and status 2; a run goes from layers to files; Ctrl-C keeps what there is."""
+
+from __future__ import annotations
+
+import csv
+import importlib.util
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import pyconv
+from pyconv.bench import adapters, cli, plot, presets, selection
+from pyconv.bench.contender import cpus
+from pyconv.bench.errors import BenchError
+from pyconv.bench.record import Run
+
+ALL = {"dense", "filter", "signal", "asymmetric"}
+COMPUTES = {"torch": ALL - {"asymmetric"}, "torch-cl": ALL - {"asymmetric"}, "opencv": {"filter"}, "scipy": {"filter"}}
+ONE = ("tiny", "--filter", "^3x3_4to4_8$")
+
+
+def without(monkeypatch: pytest.MonkeyPatch, *modules: str) -> None:
+    """Let some modules seem not to be installed."""
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None if name in modules else find(name, *rest))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["resnet5"], "'resnet5'; did you mean 'resnet50'?"),
+        (["no/such/file"], "no/such/file: no such file or directory"),
+        (["no_such.onnx"], "no_such.onnx: no such file"),
+        (["ic3oc"], "column 4: cannot read 'oc'"),
+        (["ic3oc4id5kd3"], "three dimensions"),
+        (["ic64oc64ih600000kh3"], "too large"),
+        (["."], "is a directory"),
+        ([*ONE, "--threads", "99999"], "--threads 99999: this process may use"),
+        ([*ONE, "--threads", "two"], "'two'"),
+        ([*ONE, "--threads", ""], "--threads ''"),
+        ([*ONE, "--batch", "0"], "--batch '0'"),
+        ([*ONE, "--rounds", "0"], "--rounds: '0'"),
+        ([*ONE, "--max-seconds", "soon"], "--max-seconds: 'soon'"),
+        ([*ONE, "--isa", "x86-64-v9"], "'x86-64-v9'; did you mean 'x86-64-v"),
+        ([*ONE, "--dtype", "f16"], "'f16'"),
+        ([*ONE, "--layout", "nhcw"], "did you mean 'n"),
+        ([*ONE, "--weights", "squeezed"], "known: packed, unpacked"),
+        ([*ONE, "--against", "torhc"], "'torhc'; did you mean 'torch'?"),
+        ([*ONE, "--filter", "("], "--filter '('"),
+        ([*ONE, "--filter", "conv"], "leaves none of 36 layers"),
+        ([*ONE, "--json", "/no/such/directory/x"], "no directory"),
+        ([*ONE, "--csv", "."], "is a directory"),
+        ([*ONE, "--plot", "x.jpg"], "must end in one of"),
+        ([*ONE, "--compare", "no_such.json"], "--compare no_such.json: "),
+        ([*ONE, "--fail-if", "median:10%"], "needs --compare"),
+        ([*ONE, "--fail-if", "10"], "'10' is not of the form median:10%"),
+        ([*ONE, "--fast"], "--fast"),
+    ],
+)
+def test_a_mistake_is_one_line_and_status_2(
+    arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(arguments) == cli.MISUSED
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("pyconv bench: ")
+    assert err.count("\n") == 1
+    assert words in err
+
+
+def test_from_the_shell() -> None:
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    command = [sys.executable, "-m", "pyconv", "bench", "resnet5"]
+    process = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    assert process.returncode == 2
+    assert process.stderr.startswith("pyconv bench: unknown")
+    assert process.stderr.count("\n") == 1
+
+
+def test_list(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["--list"]) == cli.OK
+    listed = dict(line.split()[:2] for line in capsys.readouterr().out.splitlines())
+    assert listed.keys() == {*presets.NAMES, "all"}
+    assert listed["resnet50"] == "23"
+    assert int(listed["all"]) == sum(int(listed[name]) for name in presets.NAMES)
+
+
+def test_one_round(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    record, table, lines = (tmp_path / name for name in ("run.json", "run.md", "run.csv"))
+    outputs = ["--json", str(record), "--markdown", str(table), "--csv", str(lines)]
+    assert cli.main([*ONE, "--rounds", "1", "--weights", "packed,unpacked", "--dtype", "f32,f64", *outputs]) == cli.OK
+    out, err = capsys.readouterr()
+    assert "3x3_4to4_8" in out
+    assert err == ""
+    run = Run.read_json(record)
+    assert [(row.settings.dtype, row.settings.weights) for row in run.rows] == [
+        ("f32", "packed"), ("f32", "unpacked"), ("f64", "packed"), ("f64", "unpacked"),
+    ]  # fmt: skip
+    for row in run.rows:
+        assert row.settings.isa == pyconv.isa()
+        assert len(row.pyconv.seconds) == 1
+        assert 1e-7 < row.pyconv.median < 1
+        assert 0 < row.error <= 1
+        assert 0 < row.percent_of_peak(run.yardstick(row.settings)) < 120
+        assert row.plan.startswith(pyconv.isa())
+    assert "3x3_4to4_8" in table.read_text()
+    with lines.open() as file:
+        assert len(list(csv.DictReader(file))) == 4
+
+
+@pytest.fixture(scope="module")
+def among_peers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
+    """One run in each layout against everything that is installed."""
+    directory = tmp_path_factory.mktemp("peers")
+    shapes, record = directory / "shapes", directory / "run.json"
+    shapes.write_text(
+        'mb2ic3ih9oc4oh5kh3sh2ph1n"dense" g3mb1ic3ih9oc3oh9kh3ph1n"filter" '
+        'mb1ic4iw9oc2ow9kw3pw1n"signal" mb1ic2ih5oc2oh8kh3ph3n"asymmetric"'
+    )
+    runs = {}
+    for layout in ("nchw", "nhwc"):
+        options = ["--against", "installed", "--rounds", "1", "--layout", layout, "--json", str(record)]
+        assert cli.main([str(shapes), *options]) == cli.OK
+        runs[layout] = Run.read_json(record)
+    return runs
+
+
+@pytest.mark.parametrize("name", adapters.NAMES)
+def test_peers_compute_what_pyconv_computes(name: str, among_peers: dict[str, Run]) -> None:
+    if adapters.missing(name):
+        pytest.skip(f"{name} is not installed")
+    for layout, run in among_peers.items():
+        if layout not in adapters.adapter(name).LAYOUTS:
+            assert {row.skipped.get(name) for row in run.rows} == {f"not for {layout}"}
+            continue
+        assert {row.name for row in run.rows if name in row.peers} == COMPUTES.get(name, ALL)
+        assert "wrong" not in "".join(row.skipped.get(name, "") for row in run.rows)
+        assert all(name in row.approximate for row in run.rows if name in row.peers) == (name == "ncnn")
+
+
+def test_a_peer_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    without(monkeypatch, "torch", "onnx")
+    with pytest.raises(BenchError, match="--against torch: not installed; try: pip install torch"):
+        selection.peers_of("torch")
+    with pytest.raises(BenchError, match=r"try: pip install .*onnx$"):
+        selection.peers_of("onnxruntime")
+    assert not {"torch", "torch-cl", "onnxruntime"} & {peer.name for peer in selection.peers_of("installed")}
+
+
+def test_peers_asked_for_by_name_run_on_nchw(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(adapters, "missing", lambda name: [])
+    named = {peer.name: peer.layouts for peer in selection.peers_of("torch-cl,torch")}
+    assert named == {"torch-cl": ("nchw", "nhwc"), "torch": ("nchw",)}
+    everyone = {peer.name: peer.layouts for peer in selection.peers_of("installed")}
+    assert everyone["torch-cl"] == ("nhwc",)
+    assert tuple(everyone) == adapters.NAMES
+
+
+def test_plots_are_refused_before_anything_is_measured(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.setattr(plot, "available", lambda: False)
+    assert cli.main([*ONE, "--plot", str(tmp_path / "x.png")]) == cli.MISUSED
+    assert "needs matplotlib" in capsys.readouterr().err
+
+
+def test_threads() -> None:
+    most = len(cpus())
+    assert selection.threads_of("1,all") == list(dict.fromkeys([1, most]))
+
+
+def test_jobs_keep_a_layers_own_batch() -> None:
+    layers, _ = selection.layers_of(["ic1oc1ih4kh1", "mb3ic1oc1ih4kh1", "tiny"], None)
+    settings = {"threads": [1], "dtypes": ["f32"], "layouts": ["nchw"], "weights": ["packed"], "isas": ["x"]}
+    own = selection.jobs_of(layers, batches=None, **settings)  # type: ignore[arg-type]
+    assert [job.settings.batch for job in own[:3]] == [2, 3, 1]
+    asked = selection.jobs_of(layers, batches=[5, 6], **settings)  # type: ignore[arg-type]
+    assert len(asked) == 2 * len(own)
+    assert {(job.layer.mb, job.settings.batch) for job in asked} == {(5, 5), (6, 6)}
+
+
+def test_compare(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    record = tmp_path / "old.json"
+    cli.main([*ONE, "--rounds", "1", "--json", str(record)])
+    old = json.loads(record.read_text())
+    for row in old["rows"]:
+        row["pyconv"]["seconds"] = [1e-9]
+    record.write_text(json.dumps(old))
+    capsys.readouterr()
+    assert cli.main([*ONE, "--rounds", "1", "--compare", str(record)]) == cli.OK
+    assert cli.main([*ONE, "--rounds", "1", "--compare", str(record), "--fail-if", "median:10%"]) == cli.FAILED
+    assert "slower by more than 10 %" in capsys.readouterr().out
+
+
+def test_special_modes(tmp_path: Path) -> None:
+    record = tmp_path / "run.json"
+    modes = ["--memory", "--overhead", "--tiles"]
+    assert cli.main(["tiny", "--filter", "^3x3_64to64_8$", *modes, "--rounds", "1", "--json", str(record)]) == cli.OK
+    special = Run.read_json(record).special
+    assert list(special) == ["memory", "overhead", "tiles"]
+    for table in special.values():
+        assert table["rows"]
+        assert all(len(row) == len(table["columns"]) for row in table["rows"])
+    peak, scratch = special["memory"]["rows"][0][4], special["memory"]["rows"][0][6]
+    assert 0 <= peak < scratch + 512
+    assert all(0 < row[-1] < 120 for row in special["tiles"]["rows"])
+
+
+def test_ctrl_c_keeps_rows(tmp_path: Path) -> None:
+    record = tmp_path / "run.json"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    command = [sys.executable, "-m", "pyconv", "bench", *ONE, "--rounds", "1000000", "--json", str(record)]
+    for patience in (2, 8, 32):
+        process = subprocess.Popen(
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=environment,
+            process_group=0,
+        )
+        time.sleep(patience)
+        os.killpg(process.pid, signal.SIGINT)  # as the terminal does
+        out, err = process.communicate(timeout=60)
+        assert process.returncode == cli.INTERRUPTED
+        assert "Traceback" not in err
+        if record.exists():
+            break
+    (row,) = Run.read_json(record).rows
+    assert row.partial
+    assert row.pyconv.seconds
+    assert "3x3_4to4_8" in out

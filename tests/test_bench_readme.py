@@ -1,0 +1,108 @@
+"""The README's section on performance is that of the committed runs, and no run that loses hides in it."""
+
+from __future__ import annotations
+
+import importlib.util
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from _runs import ISA, a_run
+from pyconv.bench.record import Settings, Timing
+
+SETTINGS = Settings(1, 1, "f32", "nchw", "packed", ISA)
+SOURCE = Path(__file__).parent.parent / "benchmarks" / "readme.py"
+
+
+def load() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("readme", SOURCE)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+readme = load()
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """Make a project with one run, and a README that has not been written yet."""
+    (tmp_path / "benchmarks/results").mkdir(parents=True)
+    a_run(networks=("vgg16",)).write_json(tmp_path / "benchmarks/results/run.json")
+    (tmp_path / "README.md").write_text(f"before\n{readme.BEGIN}\nold\n{readme.END}\nafter\n")
+    return tmp_path
+
+
+def test_only_what_stands_between_the_marks_is_written(root: Path) -> None:
+    pytest.importorskip("matplotlib")
+    assert readme.main(["--check"], root) == 1
+    assert readme.main([], root) == 0
+    text = (root / "README.md").read_text()
+    assert text.startswith(f"before\n{readme.BEGIN}\n")
+    assert text.endswith(f"\n{readme.END}\nafter\n")
+    assert "old" not in text
+    assert {path.name for path in (root / "benchmarks/results").glob("*.png")} == {"roofline.png", "ratios.png"}
+    assert readme.main(["--check"], root) == 0
+    a_run(networks=("resnet50",)).write_json(root / "benchmarks/results/another.json")
+    assert readme.main(["--check"], root) == 1
+
+
+@pytest.mark.parametrize("broken", ["README.md", "benchmarks/results/run.json"])
+def test_a_wrong_file_is_one_line(root: Path, broken: str, capsys: pytest.CaptureFixture[str]) -> None:
+    (root / broken).write_text("nothing")
+    assert readme.main([], root) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_without_runs_there_is_nothing_to_write(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (root / "benchmarks/results/run.json").unlink()
+    assert readme.main([], root) == 2
+    assert "holds no run" in capsys.readouterr().err
+
+
+def test_each_group_has_a_line_and_what_all_share_is_said_once() -> None:
+    text = readme.section([a_run((SETTINGS, replace(SETTINGS, threads=2)), approximate=("ncnn",))])
+    assert "| network | threads | layers |" in text
+    assert "| vgg16 | 2 | 13 |" in text
+    assert text.count("packed weights") == 1
+    assert "~ncnn" in text
+
+
+def test_lines_fit_a_readme() -> None:
+    text = readme.section([a_run((SETTINGS, replace(SETTINGS, threads=2), replace(SETTINGS, batch=8)))])
+    assert all(len(line) <= 120 for line in text.splitlines() if not line.startswith(("|", "!", "python")))
+
+
+def test_the_worst_rows_are_listed_and_the_others_counted() -> None:
+    run = a_run()
+    rows = [
+        replace(row, peers={"torch": Timing([row.pyconv.median * (0.5 + i / 100)])}) for i, row in enumerate(run.rows)
+    ]
+    text = readme.section([replace(run, rows=rows)])
+    ratios = [float(line.split("|")[-2]) for line in text.splitlines() if "| torch |" in line and "fastest" not in line]
+    assert ratios == sorted(ratios)
+    assert len(ratios) == 15
+    assert ratios[0] == 0.5
+    assert "A peer is faster on 50 of 59 rows" in text
+    assert "and 35 more, from 0.65 up" in text
+
+
+def test_no_row_lost() -> None:
+    run = a_run(networks=("vgg16",))
+    won = [replace(row, peers={"torch": Timing([9.0])}) for row in run.rows]
+    assert "the fastest on all 13 rows" in readme.section([replace(run, rows=won)])
+
+
+def test_runs_are_taken_together() -> None:
+    one, two = a_run(networks=("vgg16",)), a_run(networks=("resnet50",), peers=("torch",))
+    both = readme.merged([one, two])
+    assert len(both.rows) == len(one.rows) + len(two.rows)
+    (yardstick,) = both.yardsticks
+    assert len(yardstick.peak) == len(one.yardsticks[0].peak) + len(two.yardsticks[0].peak)
+    text = readme.section([one, two])
+    assert "| resnet50 | 25 |" in text
+    assert "| vgg16 | 13 |" in text

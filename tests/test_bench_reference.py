@@ -1,0 +1,101 @@
+"""The check of results: its samples are right, and it notices what is wrong."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pyconv import _reference
+from pyconv._problem import conv_problem
+from pyconv.bench import reference, subject
+from pyconv.bench.descriptor import parse
+from pyconv.bench.layer import Layer
+
+LAYERS = [
+    "mb2ic3ih9oc4oh5kh3sh2ph1",
+    "g2mb1ic4ih8iw7oc6oh8ow5kh3kw3ph1pw0",
+    "g4mb1ic4ih8oc4oh8kh5ph2",
+    "mb1ic2ih5oc2oh8kh3ph3",
+    "mb1ic2ih12oc2oh8kh3dh1ph0",
+    "mb1ic5oc3_iw20ow18kw3pw0",
+    "mb1ic2oc2_iw8ow1kw3dw2pw0",
+]
+
+
+def exact(layer: Layer, x: Any, w: Any, b: Any) -> Any:
+    shapes, dtypes = (x.shape, w.shape, b.shape), (x.dtype, w.dtype, b.dtype)
+    settings = ((layer.sh, layer.sw), layer.padding, (layer.dh, layer.dw), layer.g, "zeros")
+    return _reference.conv(conv_problem(2, *shapes, *dtypes, *settings), x, w, b)
+
+
+@pytest.mark.parametrize("text", LAYERS)
+def test_samples_are_those_of_the_oracle(text: str) -> None:
+    layer = parse(text)
+    x, w, b = subject.operands(layer, "float64", "nchw")
+    expected = exact(layer, x, w, b)
+    for position in np.ndindex(*layer.output_shape):
+        value, magnitude = reference.output_at(layer, x, w, b, position)
+        assert value == pytest.approx(expected[position], abs=1e-12 * magnitude)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("layout", ["nchw", "nhwc"])
+@pytest.mark.parametrize("weights", ["packed", "unpacked"])
+@pytest.mark.parametrize("text", LAYERS)
+def test_pyconv_is_within_the_bound(text: str, weights: str, layout: str, dtype: str) -> None:
+    layer = parse(text)
+    x, w, b = subject.operands(layer, dtype, layout)
+    result = subject.prepare(layer, x, w, b, weights)().reshape(layer.output_shape)
+    assert 0 < reference.largest_error(layer, x, w, b, result) <= 1
+
+
+@pytest.fixture(scope="module")
+def computed() -> tuple[Layer, Any, Any, Any, Any]:
+    layer = parse("mb1ic16ih32oc16oh32kh3ph1")
+    x, w, b = subject.operands(layer, "float32", "nchw")
+    return layer, x, w, b, exact(layer, x, w, b).astype(np.float32)
+
+
+@pytest.mark.parametrize("where", ["corner", "edge", "everywhere", "nan"])
+def test_what_is_wrong_is_noticed(computed: tuple[Layer, Any, Any, Any, Any], where: str) -> None:
+    layer, x, w, b, right = computed
+    wrong = right.copy()
+    if where == "corner":
+        wrong[..., -1, -1] += 0.01
+    elif where == "edge":
+        wrong[..., 0] += 0.01
+    elif where == "everywhere":
+        wrong *= 1.001
+    else:
+        wrong[:] = np.nan
+    assert reference.largest_error(layer, x, w, b, right) <= 1
+    assert reference.largest_error(layer, x, w, b, wrong) > 1
+
+
+def test_approximate_results_have_a_wider_bound(computed: tuple[Layer, Any, Any, Any, Any]) -> None:
+    layer, x, w, b, right = computed
+    near = right * np.float32(1 + 1e-4)
+    assert reference.largest_error(layer, x, w, b, near) > 1
+    assert reference.largest_error(layer, x, w, b, near, approximate=True) <= 1
+    assert reference.largest_error(layer, x, w, b, right + 1, approximate=True) > 1
+
+
+def test_corners_and_edges_are_among_the_samples() -> None:
+    layer = parse("mb4ic16ih32oc64oh30kh3")
+    samples = reference.positions(layer)
+    assert len(samples) == 200
+    assert {(i, j) for _, _, i, j in samples} >= {(i, j) for i in (0, 29) for j in (0, 29)}
+    for edge in (0, 29):
+        assert sum(i == edge for _, _, i, _ in samples) >= 16
+        assert sum(j == edge for _, _, _, j in samples) >= 16
+    assert {n for n, *_ in samples} == set(range(4))
+
+
+def test_operands_are_the_same_in_every_layout() -> None:
+    layer = parse("mb2ic3ih5oc4kh3")
+    (x, w, _), (y, *_) = (subject.operands(layer, "float32", layout) for layout in ("nchw", "nhwc"))
+    assert np.array_equal(x, y)
+    assert y.transpose(0, 2, 3, 1).flags.c_contiguous
+    assert np.std(w) == pytest.approx(layer.terms**-0.5, rel=0.2)

@@ -1,0 +1,209 @@
+"""The order of a session: who is timed when, and what is kept when it ends early. The contenders are actors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from pyconv.bench import session
+from pyconv.bench.contender import Contender, RefusedError
+from pyconv.bench.descriptor import parse
+from pyconv.bench.record import Settings
+from pyconv.bench.session import Job, Peer, Session
+
+SETTINGS = Settings(1, 1, "f32", "nchw", "packed", "x86-64-v2")
+LAYERS = [parse(f'mb1ic{c}oc8ih8oh8kh3ph1n"ic{c}"') for c in (1, 2, 3)]
+JOBS = [Job(layer, SETTINGS) for layer in LAYERS]
+A, B = Peer("a", ("nchw",), False), Peer("b", ("nchw",), True)
+
+
+@pytest.fixture
+def stage(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[tuple[str, str]]]:
+    """Replace the processes by actors; return what they were asked, in order."""
+
+    def prepare(
+        errors: dict[str, float] | None = None,
+        interrupt_at: int | None = None,
+        refuse: Callable[[str, str, int], bool] = lambda name, do, key: False,
+    ) -> list[tuple[str, str]]:
+        log: list[tuple[str, str]] = []
+
+        class Actor:
+            def __init__(self, name: str, threads: int, isa: str = "") -> None:
+                self.name = name
+
+            def greet(self) -> None:
+                if refuse(self.name, "greet", 0):
+                    raise RefusedError("no such library")
+
+            def ask(self, do: str, **arguments: Any) -> dict[str, Any]:
+                key = arguments.get("key", 0)
+                log.append((self.name, f"{do} {key}"))
+                if interrupt_at is not None and len([1 for _, what in log if what.startswith("time")]) > interrupt_at:
+                    raise KeyboardInterrupt
+                if refuse(self.name, do, key):
+                    raise RefusedError("it will not")
+                return {
+                    "prepare": {
+                        "error": (errors or {}).get(self.name, 0.5),
+                        "plan": "a plan", "plan_short": "oc 8x3", "workspace": 100,
+                    },
+                    "time": {"seconds": 1e-3},
+                    "peak": {"gflops": 100.0},
+                    "bandwidth": {"gbytes": 10.0},
+                    "release": {},
+                }[do]  # fmt: skip
+
+            def time(self, key: int) -> float:
+                return float(self.ask("time", key=key)["seconds"])
+
+            def __enter__(self) -> Actor:
+                return self
+
+            def __exit__(self, *_: object) -> None:
+                pass
+
+        monkeypatch.setattr(session, "Contender", Actor)
+        return log
+
+    return prepare
+
+
+def test_contenders_take_turns(stage: Callable[..., Any]) -> None:
+    log = stage()
+    measured = Session(JOBS[:2], [A, B], 3, None)
+    measured.run()
+    timed = [(who, what.split()[1]) for who, what in log if what.startswith("time")]
+    rounds = [timed[i : i + 6] for i in range(0, 18, 6)]
+    turns = [["pyconv", "a", "b"], ["a", "b", "pyconv"], ["b", "pyconv", "a"]]
+    assert rounds == [[(who, layer) for layer in "01" for who in turn] for turn in turns]
+    peaks = [i for i, (_, what) in enumerate(log) if what.startswith("peak")]
+    assert len(peaks) == 6  # one for every layer and round
+    assert len(measured.yardsticks) == 1
+    assert measured.yardsticks[0].bandwidth == 10
+
+
+def test_rows(stage: Callable[..., Any]) -> None:
+    stage()
+    measured = Session(JOBS, [A, B], 4, None)
+    measured.run()
+    assert [row.name for row in measured.rows] == ["ic1", "ic2", "ic3"]
+    row = measured.rows[0]
+    assert len(row.pyconv.seconds) == len(row.peers["a"].seconds) == len(row.peers["b"].seconds) == 4
+    assert (row.layer, row.flops, row.bytes) == (LAYERS[0].descriptor, LAYERS[0].flops, LAYERS[0].bytes(4))
+    assert (row.plan_short, row.workspace, row.error) == ("oc 8x3", 100, 0.5)
+    assert row.approximate == ["b"]
+    assert not row.partial
+    assert not measured.failed
+
+
+def test_chunks_are_as_large_as_memory_allows(stage: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session, "_CHUNK_BYTES", 1)
+    log = stage()
+    Session(JOBS, [], 2, None).run()
+    timed = [what.split()[1] for _, what in log if what.startswith("time")]
+    assert timed == ["0", "0", "1", "1", "2", "2"]
+
+
+def test_ctrl_c_keeps_what_was_measured(stage: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session, "_CHUNK_BYTES", 1)
+    stage(interrupt_at=6)
+    measured = Session(JOBS, [], 4, None)
+    measured.run()
+    assert measured.interrupted
+    assert [(row.name, len(row.pyconv.seconds), row.partial) for row in measured.rows] == [
+        ("ic1", 4, False),
+        ("ic2", 2, True),
+    ]
+
+
+def test_a_budget_that_is_spent_leaves_three_rounds(stage: Callable[..., Any]) -> None:
+    stage()
+    measured = Session(JOBS, [A], 9, 1e-9)
+    measured.run()
+    assert {len(row.pyconv.seconds) for row in measured.rows} == {3}
+    assert not any(row.partial for row in measured.rows)
+
+
+def test_a_budget_that_lasts_changes_nothing(stage: Callable[..., Any]) -> None:
+    stage()
+    measured = Session(JOBS, [A], 9, 1e9)
+    measured.run()
+    assert {len(row.pyconv.seconds) for row in measured.rows} == {9}
+
+
+def test_a_peer_that_cannot_is_left_out(stage: Callable[..., Any]) -> None:
+    stage(refuse=lambda name, do, key: name == "a" and do == "prepare" and key == 1)
+    measured = Session(JOBS, [A, B], 2, None)
+    measured.run()
+    assert [sorted(row.peers) for row in measured.rows] == [["a", "b"], ["b"], ["a", "b"]]
+    assert measured.rows[1].skipped == {"a": "it will not"}
+
+
+def test_a_peer_that_dies_keeps_nobody_waiting(stage: Callable[..., Any]) -> None:
+    log = stage(refuse=lambda name, do, key: name == "a" and do in ("time", "release"))
+    measured = Session(JOBS[:1], [A, B], 3, None)
+    measured.run()
+    assert measured.rows[0].skipped == {"a": "it will not"}
+    assert list(measured.rows[0].peers) == ["b"]
+    assert sum(what.startswith("time") for who, what in log if who == "a") == 1
+    assert not measured.failed
+
+
+def test_a_peer_that_does_not_start(stage: Callable[..., Any]) -> None:
+    stage(refuse=lambda name, do, key: name == "a" and do == "greet")
+    measured = Session(JOBS[:1], [A, B], 3, None)
+    measured.run()
+    assert measured.notes == ["a: no such library"]
+    assert measured.rows[0].skipped == {"a": "did not start"}
+
+
+def test_a_wrong_result_does_not_compete(stage: Callable[..., Any]) -> None:
+    stage(errors={"a": 3.0, "b": float("nan")})
+    measured = Session(JOBS[:1], [A, B], 3, None)
+    measured.run()
+    assert measured.rows[0].peers == {}
+    assert measured.rows[0].skipped == {
+        "a": "wrong result: 3 times the bound of rounding",
+        "b": "wrong result: nan times a thousandth",
+    }
+    assert not measured.failed
+
+
+def test_a_wrong_result_of_pyconv_fails_the_run(stage: Callable[..., Any]) -> None:
+    stage(errors={"pyconv": 3.0})
+    measured = Session(JOBS[:1], [A], 3, None)
+    measured.run()
+    assert measured.failed
+    assert "wrong result: 3 times" in measured.notes[0]
+
+
+def test_a_layer_that_pyconv_refuses_is_not_the_end(stage: Callable[..., Any]) -> None:
+    stage(refuse=lambda name, do, key: name == "pyconv" and do == "prepare" and key == 1)
+    measured = Session(JOBS, [A], 3, None)
+    measured.run()
+    assert measured.failed
+    assert [row.name for row in measured.rows] == ["ic1", "ic3"]
+
+
+def test_layouts(stage: Callable[..., Any]) -> None:
+    stage()
+    measured = Session(JOBS[:1], [Peer("a", ("nhwc",), False), B], 3, None)
+    measured.run()
+    assert measured.rows[0].skipped == {"a": "not for nchw"}
+    assert list(measured.rows[0].peers) == ["b"]
+
+
+def test_a_process_that_cannot_start_says_why() -> None:
+    with Contender("no such peer", 1) as contender, pytest.raises(RefusedError, match="no such peer"):
+        contender.greet()
+
+
+def test_a_process_that_dies_is_noticed() -> None:
+    with Contender("pyconv", 1, "x86-64-v2") as contender:
+        contender.greet()
+        contender._process.kill()
+        with pytest.raises(RefusedError, match="killed by signal 9"):
+            contender.ask("peak", dtype="f32")
