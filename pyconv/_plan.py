@@ -482,6 +482,6 @@ def make_plan(
         g_blk = max(1, min(p.g, most, _FLOPS_PER_TASK * p.mb * p.g // max(1, useful_flops(p))))
         tasks = p.mb * ceil_div(p.g, g_blk)
     return Plan(
-        problem, table.isa, role, lanes, nv, largest_m, g_blk, oh_blk, ow_blk, ic_blk, n_oc_blk, n_oc_task, slot, rows, cols,
-        min(threads, tasks * n_oc_task),
+        problem, table.isa, role, lanes, nv, largest_m, g_blk, oh_blk, ow_blk, ic_blk, n_oc_blk, n_oc_task,
+        slot, rows, cols, min(threads, tasks * n_oc_task),
     )  # fmt: skip

@@ -34,7 +34,12 @@ SUFFIXES = (".png", ".svg", ".pdf")
 
 _BLUE, _VERMILLION = "#0072B2", "#D55E00"
 _NETWORKS = (_BLUE, "#E69F00", "#009E73", "#CC79A7", "#56B4E9", _VERMILLION, "#000000", "#999999")
-_ROLES = {"oc": ("o", "output channels"), "ow": ("s", "pixels"), "dw": ("^", "pixels, depthwise")}
+_ROLES = {
+    "oc": ("o", "output channels"),
+    "ow": ("s", "pixels"),
+    "dw": ("^", "pixels, depthwise"),
+    "dc": ("D", "channels, depthwise"),
+}
 _INK, _QUIET, _RULE = "#222222", "#666666", "#DDDDDD"
 _STYLE: Any = {
     "font.size": 9,

@@ -50,10 +50,16 @@ def prepare(layer: Layer, x: Array, w: Array, b: Array, weights: str) -> Callabl
 
 def plan_of(call: Callable[[], object]) -> Plan:
     """Make a call and return the plan that it carried out, which depends on the layout of its arrays."""
-    with mock.patch.object(_execute, "run", wraps=_execute.run) as run:
+    plans: list[Plan] = []
+    original = _execute.Job.step
+
+    def step(job: _execute.Job, num_threads: int | None) -> _execute.Step:
+        plans.append(original(job, num_threads).plan)
+        return original(job, num_threads)
+
+    with mock.patch.object(_execute.Job, "step", step):
         call()
-    plan: Plan = run.call_args.args[0]
-    return plan
+    return plans[-1]
 
 
 def short(plan: Plan) -> str:

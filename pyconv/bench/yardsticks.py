@@ -78,7 +78,7 @@ def _pool(threads: int) -> ThreadPoolExecutor:
 
 def tiles_of(plan: Plan) -> list[Tile]:
     """Name every tile that a plan runs, except those of depthwise convolutions, which cannot be run alone."""
-    if plan.role == "dw":
+    if plan.role in ("dw", "dc"):
         return []
     p = plan.problem
     vectors, scalars = p.oc // p.g, plan.ow_blk
