@@ -220,7 +220,7 @@ cdef void gather_channels_strip(
 ) noexcept nogil:
     gather_channels(
         strip, p.row_pitch, p.slot, pixels, image, &p.rows, &p.cols, n_ch,
-        t.oh_start, t.n_oh, t.ow_start * p.sw, (t.n_ow - 1) * p.sw + 1,
+        t.oh_start * p.sh, (t.n_oh - 1) * p.sh + 1, t.ow_start * p.sw, (t.n_ow - 1) * p.sw + 1,
     )
 
 
@@ -444,15 +444,15 @@ cdef inline void multiply_dc(
         end = min(begin + p.slot // VL, t.block_end)
         image.data = image_data + begin * VL * image.ic_stride
         gather_pixels(p, strip, image, t, min(end * VL, p.ocg) - begin * VL)
-        for row in range(t.n_oh):
-            for block in range(begin, end):
-                oc = block * VL
-                lanes = min(VL, p.ocg - oc)
-                weights = group + p.bias_pitch + oc * p.kh * p.kw
+        for block in range(begin, end):
+            oc = block * VL
+            lanes = min(VL, p.ocg - oc)
+            weights = group + p.bias_pitch + oc * p.kh * p.kw
+            for row in range(t.n_oh):
                 col = 0
                 for i in range(tiles.parts):
                     m = size_of(&tiles, i)
-                    pixels = strip + row * p.row_pitch + col * p.sw * p.slot + (block - begin) * VL
+                    pixels = strip + row * p.sh * p.row_pitch + col * p.sw * p.slot + (block - begin) * VL
                     out = output_of(p, call, t, oc, row, col)
                     if lanes == VL and call.out_stride[1] == <Py_ssize_t> sizeof(real):
                         run_channels(<int> m, pixels, step, weights, &q.taps, group + oc, out, call.out_stride[3])
@@ -674,7 +674,7 @@ cdef class Convolution:
         p.NV = plan.NV
         for nv, m in enumerate(plan.M, start=1):
             p.M[nv] = m
-        p.dh, p.sw, p.slot = problem.dh, problem.sw, plan.slot
+        p.dh, p.sh, p.sw, p.slot = problem.dh, problem.sh, problem.sw, plan.slot
         p.g_blk, p.oh_blk, p.ow_blk, p.ic_blk = plan.g_blk, plan.oh_blk, plan.ow_blk, plan.ic_blk
         p.n_g_blk = plan.n_g_blk
         p.n_oh_blk, p.n_ow_blk, p.n_ic_blk = plan.n_oh_blk, plan.n_ow_blk, plan.n_ic_blk
@@ -716,11 +716,10 @@ cdef class Convolution:
             p.kw_offset[k] = tap * plan.slot
         for k in range(p.kh * p.kw):
             p.offset[k] = (p.kh_offset[k // p.kw] + p.kw_offset[k % p.kw]) * plan.vector_bytes // plan.lanes
-        p.rows = Axis(problem.ih, problem.pt, problem.sh, len(rows.segments), segments)
-        p.cols = Axis(
-            problem.iw, problem.pl, problem.sw if p.role != DEPTHWISE_CHANNELS else 1,
-            len(cols.segments), segments + len(rows.segments)
-        )
+        # A strip of channel vectors holds the rows and columns of the image as they are.
+        sh, sw = (1, 1) if p.role == DEPTHWISE_CHANNELS else (problem.sh, problem.sw)
+        p.rows = Axis(problem.ih, problem.pt, sh, len(rows.segments), segments)
+        p.cols = Axis(problem.iw, problem.pl, sw, len(cols.segments), segments + len(rows.segments))
         for k, segment in enumerate(rows.segments + cols.segments):
             segments[k] = Segment(segment.first, segment.extra, segment.offset)
         p.strip_bytes, p.tile_bytes = plan.strip_bytes, plan.tile_bytes

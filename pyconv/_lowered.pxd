@@ -25,7 +25,7 @@ cdef struct Lowered:
     int role, dtype, pixel, NV
     Py_ssize_t pixel_bytes, lanes
     Py_ssize_t M[MAX_NV + 1]  # the largest M of a tile with NV vectors
-    Py_ssize_t mb, g, icg, ocg, oh, ow, kh, kw, dh, sw
+    Py_ssize_t mb, g, icg, ocg, oh, ow, kh, kw, dh, sh, sw
     Py_ssize_t slot  # elements of one slot of the strip: a vector or more where its lanes are channels, else 1
     Py_ssize_t g_blk, oh_blk, ow_blk, ic_blk
     Py_ssize_t n_g_blk, n_oh_blk, n_ow_blk, n_ic_blk, n_oc_task

@@ -321,9 +321,14 @@ def _cycles(p: ConvProblem, table: TileTable, caches: Caches, tile: tuple[str, i
 
 def _choose_tile(p: ConvProblem, table: TileTable, caches: Caches, channels_last: bool) -> tuple[str, int]:
     """Choose the cheapest (role, NV)."""
-    if p.ic == p.oc == p.g and channels_last and p.g >= table.vector_bytes // item_size(p) // 2:
+    lanes = table.vector_bytes // item_size(p)
+    of_pixels = p.ic == p.g and 1 in (p.dh, p.sh) and p.oc <= 2 * p.g and (p.kh, p.sh) in table.depthwise_kernels
+    # Rows of so many vectors are worth more than the transpositions that vectors of channels take (measured, 3x3 to
+    # 7x7, vectors of 8 and 16: level at 2.5 vectors for stride 1 and at 3 for stride 2).
+    wide = 2 * p.ow >= (4 + min(p.sw, 2)) * lanes
+    if p.ic == p.oc == p.g and 2 * p.g >= lanes and not (of_pixels and wide and not channels_last):
         return "dc", 1
-    if p.ic == p.g and 1 in (p.dh, p.sh) and p.oc <= 2 * p.g and (p.kh, p.sh) in table.depthwise_kernels:
+    if of_pixels:
         most = table.most("dw")
         fitting = [nv for nv in range(1, _MAX_NV + 1) if most[nv - 1] >= min(p.oh, 2)]
         vectors = ceil_div(p.ow, table.vector_bytes // item_size(p))
@@ -343,6 +348,13 @@ def largest(most: int, fits: Callable[[int], bool]) -> int:
     return low
 
 
+def _rows(p: ConvProblem, oh_blk: int, slot: int) -> Line:
+    """Lay out the rows of a strip. Channels of one pixel stay together: its neighbours may lie a stride apart."""
+    if slot > 1:
+        return lay_out(p.kh, 1, p.dh, (oh_blk - 1) * p.sh + 1)
+    return lay_out(p.kh, p.sh, p.dh, oh_blk)
+
+
 def _blocks(p: ConvProblem, caches: Caches, overhang: int, unit: int, slot: int) -> tuple[int, int, int, Line, Line]:
     """``(oh_blk, ow_blk, ic_blk, rows, cols)``: a strip within its share of L2, as tall as possible, full rows first.
 
@@ -354,10 +366,10 @@ def _blocks(p: ConvProblem, caches: Caches, overhang: int, unit: int, slot: int)
     icg = p.ic // p.g
 
     def rows(oh_blk: int) -> Line:
-        return lay_out(p.kh, p.sh, p.dh, oh_blk)
+        return _rows(p, oh_blk, slot)
 
     def cols(ow_blk: int) -> Line:
-        if slot > 1:  # channels of one pixel: its neighbours may lie a stride apart
+        if slot > 1:
             return lay_out(p.kw, 1, p.dw, (ow_blk - 1) * p.sw + 1)
         return lay_out(p.kw, p.sw, p.dw, ow_blk, overhang)
 
@@ -464,13 +476,13 @@ def make_plan(
         passes = ceil_div(p.ic // p.g, max(1, caches.l1 // 2 // panel))
         ic_blk = ceil_div(p.ic // p.g, passes)
         oh_blk, n_oc_task = _rows_and_tasks(p, n_oc_blk, caches.l2 // 2 // row_sums)
-        rows = lay_out(p.kh, p.sh, p.dh, oh_blk)
+        rows = _rows(p, oh_blk, slot)
     threads = max(1, min(threads, useful_flops(p) // _FLOPS_PER_THREAD))
     if threads > 1:
         # Blocks of rows until every thread has two tasks, then blocks of output channels.
         wanted = ceil_div(2 * threads, p.mb * g * ceil_div(p.ow, ow_blk))
         oh_blk = min(oh_blk, max(1, ceil_div(p.oh, wanted)))
-        rows = lay_out(p.kh, p.sh, p.dh, oh_blk)
+        rows = _rows(p, oh_blk, slot)
     tasks = p.mb * g * ceil_div(p.oh, oh_blk) * ceil_div(p.ow, ow_blk)
     n_oc_task = min(n_oc_blk, max(n_oc_task, ceil_div(threads, max(1, tasks))))
     if ic_blk < p.ic // p.g:

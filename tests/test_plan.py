@@ -14,7 +14,8 @@ AVX512 = TileTable.of(
     "x86-64-v4",
     64,
     [(role, nv, m) for role in ("oc", "ow") for nv, most in enumerate((14, 14, 8, 6), 1) for m in range(1, most + 1)]
-    + [("dw", nv, rows) for nv in range(1, 5) for rows in range(1, 5)],
+    + [("dw", nv, rows) for nv in range(1, 5) for rows in range(1, 5)]
+    + [("dc", 1, pixels) for pixels in range(1, 15)],
     [(3, 1), (3, 2), (5, 1), (5, 2)],
 )
 CACHES = Caches(32 << 10, 1 << 20)
@@ -42,8 +43,14 @@ def test_few_output_channels_put_pixels_into_vectors() -> None:
 def test_depthwise_has_a_tile_of_its_own_where_one_exists() -> None:
     assert plan(DEPTHWISE).role == "dw"
     assert plan(replace(DEPTHWISE, dh=2, pt=2, pb=2)).role == "dw"
-    assert plan(replace(DEPTHWISE, dh=2, sh=2, pt=2, pb=2, oh=28)).role != "dw"
-    assert plan(replace(DEPTHWISE, kh=2, pt=0, pb=1)).role != "dw"
+    assert plan(replace(DEPTHWISE, dh=2, sh=2, pt=2, pb=2, oh=28)).role == "dc"
+    assert plan(replace(DEPTHWISE, kh=2, pt=0, pb=1)).role == "dc"
+
+
+def test_depthwise_vectors_are_channels_where_these_are_neighbours_or_rows_are_short() -> None:
+    assert make_plan(DEPTHWISE, AVX512, CACHES, 1, channels_last=True).role == "dc"
+    assert plan(replace(DEPTHWISE, ih=14, iw=14, oh=14, ow=14)).role == "dc"
+    assert plan(replace(DEPTHWISE, g=3, ic=3, oc=3, ih=14, iw=14, oh=14, ow=14)).role == "dw"
 
 
 @pytest.mark.parametrize("ic", [1, 64, 512, 4096, 65536])
