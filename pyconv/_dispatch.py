@@ -27,7 +27,7 @@ LEVELS = {
     "x86-64-v4": "_kernels_x86_64_v4",
 }
 
-_DEPTHWISE_KERNELS = [(kh, sh) for kh in range(1, 16) for sh in range(1, 5)]
+_DEPTHWISE_KERNELS = [(kh, sh) for kh in range(1, 64) for sh in range(1, 5)]
 
 
 @dataclass(frozen=True, slots=True)

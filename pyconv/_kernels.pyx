@@ -106,13 +106,6 @@ cdef void dw_3s2(
         depthwise_by_nv(3, 0, 2, NV, R, strip, row_pitch, weights, taps, bias, out, pitch)
 
 
-cdef void dw_5s1(
-    int NV, int R, const real *strip, Py_ssize_t row_pitch, const real *weights, const Taps *taps,
-    const vec *bias, char *out, Py_ssize_t pitch,
-) noexcept nogil:
-    depthwise_by_nv(5, 0, 1, NV, R, strip, row_pitch, weights, taps, bias, out, pitch)
-
-
 cdef void dw_5s2(
     int NV, int R, const real *strip, Py_ssize_t row_pitch, const real *weights, const Taps *taps,
     const vec *bias, char *out, Py_ssize_t pitch,
@@ -120,18 +113,18 @@ cdef void dw_5s2(
     depthwise_by_nv(5, 0, 2, NV, R, strip, row_pitch, weights, taps, bias, out, pitch)
 
 
-cdef void dw_7s1(
-    int NV, int R, const real *strip, Py_ssize_t row_pitch, const real *weights, const Taps *taps,
-    const vec *bias, char *out, Py_ssize_t pitch,
-) noexcept nogil:
-    depthwise_by_nv(7, 0, 1, NV, R, strip, row_pitch, weights, taps, bias, out, pitch)
-
-
 cdef void dw_7s2(
     int NV, int R, const real *strip, Py_ssize_t row_pitch, const real *weights, const Taps *taps,
     const vec *bias, char *out, Py_ssize_t pitch,
 ) noexcept nogil:
     depthwise_by_nv(7, 0, 2, NV, R, strip, row_pitch, weights, taps, bias, out, pitch)
+
+
+cdef void dw_any(
+    int NV, int R, const real *strip, Py_ssize_t row_pitch, const real *weights, const Taps *taps,
+    const vec *bias, char *out, Py_ssize_t pitch,
+) noexcept nogil:
+    depthwise_by_nv(0, 0, 1, NV, R, strip, row_pitch, weights, taps, bias, out, pitch)
 
 
 cdef void dc_taps(
@@ -174,14 +167,12 @@ cdef inline void run_depthwise_vec(
 ) noexcept nogil:
     if taps.n_kh == 3 and SH == 1:
         dw_3s1(NV, R, strip, row_pitch, weights, taps, bias, out, pitch)
+    elif SH == 1:
+        dw_any(NV, R, strip, row_pitch, weights, taps, bias, out, pitch)
     elif taps.n_kh == 3 and SH == 2:
         dw_3s2(NV, R, strip, row_pitch, weights, taps, bias, out, pitch)
-    elif taps.n_kh == 5 and SH == 1:
-        dw_5s1(NV, R, strip, row_pitch, weights, taps, bias, out, pitch)
     elif taps.n_kh == 5 and SH == 2:
         dw_5s2(NV, R, strip, row_pitch, weights, taps, bias, out, pitch)
-    elif taps.n_kh == 7 and SH == 1:
-        dw_7s1(NV, R, strip, row_pitch, weights, taps, bias, out, pitch)
     elif taps.n_kh == 7 and SH == 2:
         dw_7s2(NV, R, strip, row_pitch, weights, taps, bias, out, pitch)
 

@@ -356,11 +356,11 @@ def _rows(p: ConvProblem, oh_blk: int, slot: int) -> Line:
 
 
 def _blocks(p: ConvProblem, caches: Caches, overhang: int, unit: int, slot: int) -> tuple[int, int, int, Line, Line]:
-    """``(oh_blk, ow_blk, ic_blk, rows, cols)``: a strip within its share of L2, as tall as possible, full rows first.
+    """``(oh_blk, ow_blk, ic_blk, rows, cols)``: a strip within its share of L2, of the shape that gathers least.
 
-    Rows that must be cut are cut into whole tiles, `unit` pixels wide.
-
-    A quarter of L2 leaves room for the weights that stream past the strip, and for the pixels of the next one.
+    A quarter of L2 leaves room for the weights that stream past the strip, and for the pixels of the next one. The rows
+    that the kernel reaches beyond a block are gathered again for the next block: a tall kernel wants tall blocks, and
+    on a wide map these are narrow. Rows are cut into whole tiles, `unit` pixels wide.
     """
     budget = caches.l2 // 4 // item_size(p) // slot
     icg = p.ic // p.g
@@ -373,16 +373,30 @@ def _blocks(p: ConvProblem, caches: Caches, overhang: int, unit: int, slot: int)
             return lay_out(p.kw, 1, p.dw, (ow_blk - 1) * p.sw + 1)
         return lay_out(p.kw, p.sw, p.dw, ow_blk, overhang)
 
+    def shape(n_ow_blk: int) -> tuple[int, int, int, int]:
+        """``(slots gathered, n_ow_blk, oh_blk, ow_blk)`` for at least so many blocks of columns."""
+        ow_blk = min(p.ow, ceil_div(ceil_div(p.ow, unit), n_ow_blk) * unit)
+        width = icg * cols(ow_blk).length
+        oh_blk = largest(p.oh, lambda n: rows(n).length * width <= budget)
+        n_oh_blk = ceil_div(p.oh, oh_blk)
+        oh_blk = ceil_div(p.oh, n_oh_blk)
+        return n_oh_blk * rows(oh_blk).length * n_ow_blk * width, n_ow_blk, oh_blk, ow_blk
+
     row = rows(1).length
     units = ceil_div(p.ow, unit)
-    units = largest(units, lambda n: row * icg * cols(n * unit).length <= budget)
-    ow_blk = min(p.ow, ceil_div(ceil_div(p.ow, unit), ceil_div(p.ow, units * unit)) * unit)
+    n_ow_blk = ceil_div(units, largest(units, lambda n: row * icg * cols(n * unit).length <= budget))
+    best = shape(n_ow_blk)
+    while row > 1 and best[2] < p.oh and 2 * n_ow_blk <= units and n_ow_blk < 64:
+        n_ow_blk *= 2
+        narrower = shape(n_ow_blk)
+        if narrower[0] > 0.95 * best[0]:
+            break
+        best = narrower
+    *_, oh_blk, ow_blk = best
     line = cols(ow_blk)
     ic_blk = max(1, min(icg, budget // (row * line.length)))
-    oh_blk = 1
-    if ic_blk == icg:
-        oh_blk = largest(p.oh, lambda n: rows(n).length * icg * line.length <= budget)
-        oh_blk = ceil_div(p.oh, ceil_div(p.oh, oh_blk))
+    if ic_blk < icg:
+        oh_blk = 1
     return oh_blk, ow_blk, ic_blk, rows(oh_blk), line
 
 
@@ -451,13 +465,20 @@ def make_plan(
     else:
         role, nv, m = tile
         largest_m = tuple(min(m, most) for most in table.most(role))
+    if role == "dw":  # no more rows than the kernel has: each would need a case of its own
+        largest_m = tuple(min(m, p.kh) if p.kh != 3 else m for m in largest_m)
     g = 1 if role == "dc" else p.g
     units = ceil_div(p.oc // g, lanes) if role in _CHANNEL_VECTORS else p.oc // g
     n_oc_blk = ceil_div(units, {"oc": nv, "ow": largest_m[nv - 1], "dw": 1, "dc": 1}[role])
 
     overhang = 0 if role in _CHANNEL_VECTORS else lanes - 1
     unit = largest_m[nv - 1] if role in _CHANNEL_VECTORS else nv * lanes
-    slot = lanes * min(n_oc_blk, _NEIGHBOURS // table.vector_bytes) if role == "dc" else 1
+    slot = 1
+    if role == "dc":
+        # So many vectors of neighbouring channels together as leave a strip as tall as the kernel four times over.
+        window = min(p.ih + p.pt + p.pb, 4 * p.kh * p.dh) * min(p.iw + p.pl + p.pr, p.ow * p.sw + p.kw * p.dw)
+        fitting = caches.l2 // 4 // (window * table.vector_bytes)
+        slot = lanes * max(1, min(n_oc_blk, _NEIGHBOURS // table.vector_bytes, fitting))
     oh_blk, ow_blk, ic_blk, rows, cols = _blocks(p, caches, overhang, unit, slot)
     # The sums of one block's tiles in a row, where they wait for the next channels.
     row_sums = ceil_div(ow_blk, unit) * tile_bytes(role, nv, largest_m, table.vector_bytes)
