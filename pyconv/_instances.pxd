@@ -109,7 +109,7 @@ cdef inline void depthwise_by_nv(
 
 
 cdef inline bint depthwise_exists(Py_ssize_t KH, Py_ssize_t SH) noexcept nogil:
-    return KH > 1 if SH == 1 else SH == 2 and (KH == 3 or KH == 5 or KH == 7)
+    return True if SH == 1 else SH == 2 and (KH == 3 or KH == 5 or KH == 7)
 
 
 cdef inline void _fitting_channels(

@@ -86,6 +86,13 @@ cdef void ow_taps(
     by_nv(OW_VECTOR, False, NV, M, strip, weights, taps, start, first, out, pitch)
 
 
+cdef void dw_1s1(
+    int NV, int R, const real *strip, Py_ssize_t row_pitch, const real *weights, const Taps *taps,
+    const vec *bias, char *out, Py_ssize_t pitch,
+) noexcept nogil:
+    depthwise_by_nv(1, 0, 1, NV, R, strip, row_pitch, weights, taps, bias, out, pitch)
+
+
 cdef void dw_3s1(
     int NV, int R, const real *strip, Py_ssize_t row_pitch, const real *weights, const Taps *taps,
     const vec *bias, char *out, Py_ssize_t pitch,
@@ -165,7 +172,9 @@ cdef inline void run_depthwise_vec(
     Py_ssize_t SH, int NV, int R, const real *strip, Py_ssize_t row_pitch, const real *weights, const Taps *taps,
     const vec *bias, char *out, Py_ssize_t pitch,
 ) noexcept nogil:
-    if taps.n_kh == 3 and SH == 1:
+    if taps.n_kh == 1 and SH == 1:
+        dw_1s1(NV, R, strip, row_pitch, weights, taps, bias, out, pitch)
+    elif taps.n_kh == 3 and SH == 1:
         dw_3s1(NV, R, strip, row_pitch, weights, taps, bias, out, pitch)
     elif SH == 1:
         dw_any(NV, R, strip, row_pitch, weights, taps, bias, out, pitch)

@@ -465,8 +465,8 @@ def make_plan(
     else:
         role, nv, m = tile
         largest_m = tuple(min(m, most) for most in table.most(role))
-    if role == "dw":  # no more rows than the kernel has: each would need a case of its own
-        largest_m = tuple(min(m, p.kh) if p.kh != 3 else m for m in largest_m)
+    if role == "dw" and p.kh not in (1, 3):  # no more rows than the kernel has: each would need a case of its own
+        largest_m = tuple(min(m, p.kh) for m in largest_m)
     g = 1 if role == "dc" else p.g
     units = ceil_div(p.oc // g, lanes) if role in _CHANNEL_VECTORS else p.oc // g
     n_oc_blk = ceil_div(units, {"oc": nv, "ow": largest_m[nv - 1], "dw": 1, "dc": 1}[role])

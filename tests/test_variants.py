@@ -129,7 +129,9 @@ def test_depthwise_tile(isa: str, dtype: str) -> None:
         assert tiles
         assert kernels.tiles.depthwise_kernels
         for role, nv, rows in tiles:
-            for kh, sh in sorted(kernels.tiles.depthwise_kernels & {(k, s) for k in (2, 3, 4, 5, 7, 11) for s in (1, 2)}):
+            for kh, sh in sorted(
+                kernels.tiles.depthwise_kernels & {(k, s) for k in (1, 2, 3, 4, 5, 7, 11) for s in (1, 2)}
+            ):
                 for more in (0, 1):
                     p = problem(
                         dtype, g=2, icg=1, ocg=1 + more, oh=rows + more, ow=nv * lanes + more,
