@@ -314,8 +314,9 @@ def _cycles(p: ConvProblem, table: TileTable, caches: Caches, tile: tuple[str, i
             storing = store_cycles(m, v, lanes, table.vector_bytes, transposed, multiplying)
             cycles += blocks * tiles * (multiplying + storing)
     # Vectors of pixels start anywhere in a cache line and lie a channel apart, those of packed weights on its boundary
-    # and in a row. It shows where they do not stay in the first level cache (measured: 0 to 15 %).
-    far = role == "ow" and p.kw > 1 and taps * nv * table.vector_bytes > caches.l1
+    # and in a row. It shows where they do not stay in the first level cache (measured: 0 to 15 %), unless the units are
+    # slow enough to leave the time for it (measured: nothing).
+    far = role == "ow" and p.kw > 1 and taps * nv * table.vector_bytes > caches.l1 and table.fmas > 1
     return cycles * (1.08 if far else 1.0)
 
 
@@ -419,6 +420,20 @@ def _rows_and_tasks(p: ConvProblem, n_oc_blk: int, most: int) -> tuple[int, int]
 # of them; the pixels, and what the prefetcher gets wrong, take the rest.
 _L2_STREAM = 16
 
+
+def _weights_share(p: ConvProblem, table: TileTable, caches: Caches, panel: int, m: int) -> int:
+    """Bytes of a block's weights that stay in a cache while the tiles of a large map stream past them.
+
+    Tiles that eat weights faster than the second level cache delivers them beside all else want them in half of the
+    first level cache (measured: 5 to 17 %). Otherwise half of the second will do, where they would not fit it as a
+    whole (measured: 8 to 10 %).
+    """
+    if table.vector_bytes * table.fmas / m >= _L2_STREAM:
+        return caches.l1 // 2
+    whole = panel * p.ic // p.g
+    return caches.l2 // 2 if whole > caches.l2 else whole
+
+
 # Opening a parallel region costs a few microseconds; below this much work for each thread (some 10 us) it does not pay.
 _FLOPS_PER_THREAD = 1_000_000
 # Small groups are put together up to this many operations, as long as there are tasks enough to even out the threads.
@@ -484,17 +499,11 @@ def make_plan(
     row_sums = ceil_div(ow_blk, unit) * tile_bytes(role, nv, largest_m, table.vector_bytes)
     panel = p.kh * p.kw * nv * table.vector_bytes
     n_oc_task = 1
-    streamed = table.vector_bytes * table.fmas / largest_m[nv - 1]  # bytes of weights for a cycle of multiply-adds
-    if (
-        role == "oc"
-        and p.kh * p.kw > 1
-        and oh_blk < p.oh
-        and panel * p.ic // p.g > caches.l1 // 2
-        and streamed >= _L2_STREAM
-    ):
-        # A large map: as many channels in a pass as keep a block's weights in half of the first level cache. Measured:
-        # 5 to 17 %; smaller maps, with few rows for each block of weights, gain nothing. Nor do slower units.
-        passes = ceil_div(p.ic // p.g, max(1, caches.l1 // 2 // panel))
+    share = _weights_share(p, table, caches, panel, largest_m[nv - 1])
+    if role == "oc" and p.kh * p.kw > 1 and oh_blk < p.oh and panel * p.ic // p.g > share:
+        # A large map: as many channels in a pass as keep a block's weights in this share of a cache. Smaller maps, with
+        # few rows for each block of weights, gain nothing.
+        passes = ceil_div(p.ic // p.g, max(1, share // panel))
         ic_blk = ceil_div(p.ic // p.g, passes)
         oh_blk, n_oc_task = _rows_and_tasks(p, n_oc_blk, caches.l2 // 2 // row_sums)
         rows = _rows(p, oh_blk, slot)
