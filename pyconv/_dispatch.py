@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
-from pyconv._plan import TileTable
+from pyconv._tiles import TileTable
 
 # Lowest first. On a processor other than x86-64 the compiler's baseline is all there is.
 LEVELS = {

@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 
 from pyconv._caches import detect
 from pyconv._dispatch import Kernels, build_of, kernels
-from pyconv._plan import Caches, Plan, is_serial, item_size, make_plan
+from pyconv._plan import Plan, is_serial, make_plan
 from pyconv._problem import ConvProblem
 from pyconv._threads import threads_for
+from pyconv._tiles import Caches, item_size
 
 _CACHE_LINE = 64
 _ALIGNED_RESULT = 1 << 15  # bytes: some ten microseconds of work

@@ -6,7 +6,8 @@
 # An instance that would not fit into the registers of this build is never called, and is compiled to nothing. The
 # Python list of what exists (`variants` in _kernels.pyx) comes from the same two predicates.
 
-from pyconv._tile cimport Taps, channels_fits, channels_tile, depthwise_fits, depthwise_tile, tile, tile_fits
+from pyconv._depthwise cimport channels_fits, channels_tile, depthwise_fits, depthwise_tile
+from pyconv._tile cimport Taps, tile, tile_fits
 from pyconv._vector cimport real, vec
 
 

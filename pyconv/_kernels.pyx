@@ -23,21 +23,21 @@ from libc.stdlib cimport calloc, free
 from libc.string cimport memset
 
 from pyconv._ahead cimport Ahead, look_ahead, pixels_of
+from pyconv._channels cimport gather_channels
+from pyconv._depthwise cimport MAX_ROWS, channels_fits, depthwise_fits
 from pyconv._instances cimport by_nv, channels_by_pixels, depthwise_by_nv, depthwise_exists
 from pyconv._lowered cimport (
-    BOOL, FLOAT32, FLOAT64, INT8, INT16, INT32, UINT8, UINT16, UINT32, UINT64, Call, Lowered, Task, decode,
+    BOOL, FLOAT32, INT8, INT16, INT32, UINT8, UINT16, UINT32, UINT64, Call, Lowered, Task, decode,
 )
 from pyconv._pack cimport pack_group
 from pyconv._peak cimport CHAINS, multiply_add_chains
 from pyconv._split cimport Split, size_of, split, split_by, start_of
 from pyconv._store cimport scatter
 from pyconv._strip cimport (
-    Axis, Image, Segment, gather, gather_channels, gather_dense, int16, int32, int64, int8, is_dense, pixel, uint16, uint32, uint64, uint8,
+    Axis, Image, Segment, gather, gather_dense, int16, int32, int64, int8, is_dense, pixel, uint16, uint32, uint64,
+    uint8,
 )
-from pyconv._tile cimport (
-    DEPTHWISE, DEPTHWISE_CHANNELS, MAX_M, MAX_NV, MAX_ROWS, OC_VECTOR, OW_VECTOR, Taps, channels_fits, depthwise_fits,
-    tile_fits,
-)
+from pyconv._tile cimport DEPTHWISE, DEPTHWISE_CHANNELS, MAX_M, MAX_NV, OC_VECTOR, OW_VECTOR, Taps, tile_fits
 from pyconv._vector cimport VECTOR_BYTES, f32v, f64v, real, vec
 
 cdef extern from "omp.h" nogil:
@@ -517,7 +517,7 @@ cdef void run_task(const Lowered *p, const Call *call, Py_ssize_t index, Py_ssiz
 
 
 def variants():
-    """Every tile of this build: ``(role, NV, M)``, for the depthwise roles ``("dw", NV, rows)``, ``("dc", 1, pixels)``."""
+    """Every tile of this build: ``(role, NV, M)``; depthwise, ``("dw", NV, rows)`` and ``("dc", 1, pixels)``."""
     cdef int NV, M
     found = []
     for NV in range(1, MAX_NV + 1):

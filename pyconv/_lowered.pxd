@@ -1,7 +1,7 @@
 # A plan as C sees it: numbers and offset tables, no decisions; what a call adds to it; and one task of a call.
 #
-# Tasks are numbered through, image by image, block of groups by block of groups, row block by row block, column block by
-# column block, with the blocks of output channels last: neighbours in number share a strip, then an image.
+# Tasks are numbered through, image by image, block of groups by block of groups, row block by row block, column block
+# by column block, with the blocks of output channels last: neighbours in number share a strip, then an image.
 
 from pyconv._split cimport Split, size_of, start_of
 from pyconv._strip cimport Axis
@@ -68,7 +68,9 @@ cdef inline Task decode(const Lowered *p, Py_ssize_t index) noexcept nogil:
     index = index // p.n_oc_task
     t.ow_start = index % p.n_ow_blk * p.ow_blk
     t.n_ow = min(p.ow_blk, p.ow - t.ow_start)
-    t.overhang = 0 if p.role == OC_VECTOR or p.role == DEPTHWISE_CHANNELS or t.n_ow >= p.NV * p.lanes else (p.lanes - t.n_ow % p.lanes) % p.lanes
+    t.overhang = (p.lanes - t.n_ow % p.lanes) % p.lanes
+    if p.role == OC_VECTOR or p.role == DEPTHWISE_CHANNELS or t.n_ow >= p.NV * p.lanes:
+        t.overhang = 0
     index = index // p.n_ow_blk
     t.oh_start = index % p.n_oh_blk * p.oh_blk
     t.n_oh = min(p.oh_blk, p.oh - t.oh_start)

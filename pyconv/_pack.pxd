@@ -2,8 +2,8 @@
 #
 #     [group] [bias, one for each lane] [block of output channels][ic][kh][kw][lane or scalar of the block]
 #
-# A block is the transpose of its channels' weights: rows of a channel become columns of a tap. Where a channel's weights
-# lie one after the other it is transposed in registers, 8 channels at a time.
+# A block is the transpose of its channels' weights: rows of a channel become columns of a tap. Where a channel's
+# weights lie one after the other it is transposed in registers, 8 channels at a time.
 
 from libc.string cimport memcpy
 

@@ -4,8 +4,7 @@ A plan is a value: a pure function of (problem, tile table, cache sizes, thread 
 compiled code, printable and testable. It decides everything that the kernel then only carries out. No decision can
 change a bit of the result (_tile.pxd), only the time and the scratch.
 
-**Tile.** The cost of a tile for one tap, in cycles, is that of its scarcest resource (`tile_cycles`). Every role and
-every NV is priced with all its tails (ragged output channels, ragged rows), and the cheapest wins.
+**Tile.** The cheapest of those that the build offers (_tiles.py).
 
 **Blocks.** A task owns a block of output rows (and columns, where rows are long) of one image and group. Its strip
 should leave the larger part of L2 to the packed weights, which stream past it once for every tile.
@@ -13,7 +12,7 @@ should leave the larger part of L2 to the packed weights, which stream past it o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -21,60 +20,19 @@ import numpy as np
 
 from pyconv._line import Line, lay_out
 from pyconv._problem import ConvProblem
+from pyconv._tiles import (
+    CACHE_LINE,
+    CHANNEL_VECTORS,
+    Caches,
+    TileTable,
+    ceil_div,
+    choose_tile,
+    item_size,
+    round_up,
+    tile_bytes,
+)
 
-_MAX_NV = 4
-_CHANNEL_VECTORS = ("oc", "dc")  # the roles whose vectors are made of output channels
-_CACHE_LINE = 64
-_NEIGHBOURS = 4 * _CACHE_LINE  # bytes that are gathered together: prefetchers bring in neighbouring lines
-
-
-@dataclass(frozen=True, slots=True)
-class TileTable:
-    """What one build of the kernels offers, on this processor.
-
-    ``largest[role][NV - 1]`` is the largest M that fits its registers; ``fmas`` vectors are multiplied and added in a
-    cycle.
-    """
-
-    isa: str
-    vector_bytes: int
-    largest: tuple[tuple[str, tuple[int, ...]], ...]
-    depthwise_kernels: frozenset[tuple[int, int]]
-    fmas: int = 2
-
-    @classmethod
-    def of(
-        cls,
-        isa: str,
-        vector_bytes: int,
-        variants: Iterable[tuple[str, int, int]],
-        depthwise_kernels: Iterable[tuple[int, int]],
-        fmas: int = 2,
-    ) -> TileTable:
-        """Summarise the list of variants ``(role, NV, M)`` that a build reports."""
-        most: dict[str, list[int]] = {}
-        for role, nv, m in variants:
-            row = most.setdefault(role, [0] * _MAX_NV)
-            row[nv - 1] = max(row[nv - 1], m)
-        return cls(
-            isa,
-            vector_bytes,
-            tuple((role, tuple(row)) for role, row in most.items()),
-            frozenset(depthwise_kernels),
-            fmas,
-        )
-
-    def most(self, role: str) -> tuple[int, ...]:
-        """Return the largest M for NV = 1, 2, 3, 4; 0 where none fits."""
-        return dict(self.largest)[role]
-
-
-@dataclass(frozen=True, slots=True)
-class Caches:
-    """Bytes of one core's first and second level data cache."""
-
-    l1: int
-    l2: int
+_NEIGHBOURS = 4 * CACHE_LINE  # bytes that are gathered together: prefetchers bring in neighbouring lines
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +112,7 @@ class Plan:
     @property
     def oc_units(self) -> int:
         """What the output channels of a group are counted in: vectors where channels are in vectors."""
-        return ceil_div(self.ocg, self.lanes) if self.role in _CHANNEL_VECTORS else self.ocg
+        return ceil_div(self.ocg, self.lanes) if self.role in CHANNEL_VECTORS else self.ocg
 
     @property
     def bias_pitch(self) -> int:
@@ -165,7 +123,7 @@ class Plan:
     def group_pitch(self) -> int:
         """Elements of a group's packed bias and weights."""
         p = self.problem
-        channels = self.bias_pitch if self.role in _CHANNEL_VECTORS else self.oc_units
+        channels = self.bias_pitch if self.role in CHANNEL_VECTORS else self.oc_units
         return self.bias_pitch + channels * self.icg * p.kh * p.kw
 
     @property
@@ -181,13 +139,13 @@ class Plan:
     @property
     def strip_bytes(self) -> int:
         slots = self.rows.length * self.ic_blk * self.cols.length * self.slot
-        return round_up(slots * item_size(self.problem), _CACHE_LINE)
+        return round_up(slots * item_size(self.problem), CACHE_LINE)
 
     @property
     def tiles_per_task(self) -> int:
         """Tiles of a full task, at most."""
         blocks = ceil_div(self.n_oc_blk, self.n_oc_task)
-        if self.role in _CHANNEL_VECTORS:
+        if self.role in CHANNEL_VECTORS:
             per_row = max(ceil_div(self.ow_blk, m) for m in self.M[: self.NV] if m)
         else:
             per_row = ceil_div(ceil_div(self.ow_blk, self.lanes), self.NV)
@@ -202,7 +160,7 @@ class Plan:
     def thread_bytes(self) -> int:
         """Scratch of one thread: a strip and the buffers of the tiles in flight."""
         tiles = 1 if self.n_ic_blk == 1 else self.tiles_per_task
-        return self.strip_bytes + tiles * self.tile_bytes + _CACHE_LINE
+        return self.strip_bytes + tiles * self.tile_bytes + CACHE_LINE
 
     @property
     def vector_bytes(self) -> int:
@@ -217,7 +175,7 @@ class Plan:
     def packing(self) -> str:
         """Equal for plans that share one packed copy of the weights."""
         p = self.problem
-        return f"{self.isa} {self.role in _CHANNEL_VECTORS} {self.lanes} {self.n_oc_blk} {p.dtype} {self.g}"
+        return f"{self.isa} {self.role in CHANNEL_VECTORS} {self.lanes} {self.n_oc_blk} {p.dtype} {self.g}"
 
     def __str__(self) -> str:
         p = self.problem
@@ -235,109 +193,8 @@ class Plan:
         )
 
 
-def ceil_div(a: int, b: int) -> int:
-    return -(-a // b)
-
-
-def round_up(a: int, b: int) -> int:
-    return ceil_div(a, b) * b
-
-
-def item_size(problem: ConvProblem) -> int:
-    """Bytes of an accumulator."""
-    return np.dtype(problem.dtype).itemsize
-
-
-def tile_bytes(role: str, nv: int, most: tuple[int, ...], vector_bytes: int) -> int:
-    """Bytes of the buffer that a tile's accumulators pass through: rows of up to nv vectors.
-
-    Rows are transposed 8 at a time. Under oc-vector, a block of fewer vectors has longer columns of scalars.
-    """
-    shapes = [(m, v) for v, m in enumerate(most[:nv], start=1) if role == "oc" or v == nv]
-    return max(round_up(m, 8) * v for m, v in shapes) * vector_bytes
-
-
 def useful_flops(p: ConvProblem) -> int:
     return 2 * p.mb * p.oc * p.oh * p.ow * (p.ic // p.g) * p.kh * p.kw
-
-
-def tile_cycles(m: int, nv: int, vector_loads: float, table: TileTable) -> float:
-    """Cycles that a tile of m scalars and nv vectors takes for one tap.
-
-    One or two multiply-adds are issued a cycle, six instructions in all; an accumulator is ready again after 4 cycles.
-    Two loads are issued a cycle, but of 64 bytes one (measured: 1.1). A broadcast into 64 bytes counts as such where
-    the units are as wide, and as a load of 4 bytes where they are not. The loop itself adds about 3 instructions.
-    """
-    wide = min(2, 64 // table.vector_bytes)
-    loads = m / max(wide, 2 // table.fmas) + vector_loads / wide
-    return max(m * nv / table.fmas, loads, 4.0, (m * nv + m + nv + 3) / 6)
-
-
-def store_cycles(m: int, nv: int, lanes: int, vector_bytes: int, transposed: bool, multiplying: float) -> float:
-    """Cycles from the accumulators to the output that multiplying does not hide, beside some 20 for the call.
-
-    The output is rarely in the first level cache, and its rows lie a page or more apart: a line written takes 14
-    cycles (measured). 16 lines can wait for it while the next tile multiplies; more of them stall it (measured: tiles
-    of up to 14 accumulators take 10 to 20 % less where few taps are summed). Transposing 8 vectors takes 24 shuffles,
-    one a cycle, and each of the pieces of columns that they become goes to another line: 11 cycles.
-    """
-    if not transposed:
-        lines = m * nv * vector_bytes / _CACHE_LINE
-        return 20 + max(14 * (lines - 16), 14 * lines - multiplying, 0)
-    return 20 + ceil_div(m, 8) * nv * (24 + 11 * lanes)
-
-
-def even_tails(n: int, most: int) -> list[tuple[int, int]]:
-    """``(size, how many)`` of the parts, at most ``most`` long, that n is evenly split into."""
-    parts = ceil_div(n, most)
-    big = ceil_div(n, parts)
-    n_big = n - parts * (big - 1)
-    return [(size, count) for size, count in ((big, n_big), (big - 1, parts - n_big)) if count]
-
-
-def _cycles(p: ConvProblem, table: TileTable, caches: Caches, tile: tuple[str, int], channels_last: bool) -> float:
-    """Cycles for one row of the output, of one image and group, in tiles of this role and up to this NV."""
-    role, nv = tile
-    most = table.most(role)
-    taps = p.ic // p.g * p.kh * p.kw
-    vectors, scalars = p.oc // p.g, p.ow
-    if role == "ow":
-        vectors, scalars = scalars, vectors
-    transposed = (role == "oc") != channels_last
-    lanes = table.vector_bytes // item_size(p)
-    # Vectors of pixels start on the boundary of a cache line for one tap of a row, say: the others are two loads.
-    loads = 1.0 if role == "oc" else 2 - 1 / p.kw
-    cycles = 0.0
-    for v, blocks in even_tails(ceil_div(vectors, lanes), nv):
-        for m, tiles in even_tails(scalars, most[v - 1] if role == "oc" else most[nv - 1]):
-            multiplying = taps * tile_cycles(m, v, loads * v, table)
-            storing = store_cycles(m, v, lanes, table.vector_bytes, transposed, multiplying)
-            cycles += blocks * tiles * (multiplying + storing)
-    # Vectors of pixels start anywhere in a cache line and lie a channel apart, those of packed weights on its boundary
-    # and in a row. It shows where they do not stay in the first level cache (measured: 0 to 15 %), unless the units are
-    # slow enough to leave the time for it (measured: nothing).
-    far = role == "ow" and p.kw > 1 and taps * nv * table.vector_bytes > caches.l1 and table.fmas > 1
-    return cycles * (1.08 if far else 1.0)
-
-
-def _choose_tile(p: ConvProblem, table: TileTable, caches: Caches, channels_last: bool) -> tuple[str, int]:
-    """Choose the cheapest (role, NV)."""
-    lanes = table.vector_bytes // item_size(p)
-    of_pixels = p.ic == p.g and 1 in (p.dh, p.sh) and p.oc <= 2 * p.g and (p.kh, p.sh) in table.depthwise_kernels
-    # Rows of so many vectors are worth more than the transpositions that vectors of channels take (measured, 3x3 to
-    # 7x7, vectors of 8 and 16: level at 2.5 vectors for stride 1 and at 3 for stride 2).
-    wide = 2 * p.ow >= (4 + min(p.sw, 2)) * lanes
-    if p.ic == p.oc == p.g and 2 * p.g >= lanes and not (of_pixels and wide and not channels_last):
-        return "dc", 1
-    if of_pixels:
-        most = table.most("dw")
-        fitting = [nv for nv in range(1, _MAX_NV + 1) if most[nv - 1] >= min(p.oh, 2)]
-        vectors = ceil_div(p.ow, table.vector_bytes // item_size(p))
-        return "dw", min(fitting, key=lambda nv: (ceil_div(vectors, nv), nv))
-    return min(
-        ((role, nv) for role in ("oc", "ow") for nv, m in enumerate(table.most(role), start=1) if m),
-        key=lambda tile: _cycles(p, table, caches, tile, channels_last),
-    )
 
 
 def largest(most: int, fits: Callable[[int], bool]) -> int:
@@ -475,7 +332,7 @@ def make_plan(
     p = problem
     lanes = table.vector_bytes // item_size(p)
     if tile is None:
-        role, nv = _choose_tile(p, table, caches, channels_last)
+        role, nv = choose_tile(p, table, caches, channels_last)
         largest_m = table.most(role)
     else:
         role, nv, m = tile
@@ -483,11 +340,11 @@ def make_plan(
     if role == "dw" and p.kh not in (1, 3):  # no more rows than the kernel has: each would need a case of its own
         largest_m = tuple(min(m, p.kh) for m in largest_m)
     g = 1 if role == "dc" else p.g
-    units = ceil_div(p.oc // g, lanes) if role in _CHANNEL_VECTORS else p.oc // g
+    units = ceil_div(p.oc // g, lanes) if role in CHANNEL_VECTORS else p.oc // g
     n_oc_blk = ceil_div(units, {"oc": nv, "ow": largest_m[nv - 1], "dw": 1, "dc": 1}[role])
 
-    overhang = 0 if role in _CHANNEL_VECTORS else lanes - 1
-    unit = largest_m[nv - 1] if role in _CHANNEL_VECTORS else nv * lanes
+    overhang = 0 if role in CHANNEL_VECTORS else lanes - 1
+    unit = largest_m[nv - 1] if role in CHANNEL_VECTORS else nv * lanes
     slot = 1
     if role == "dc":
         # So many vectors of neighbouring channels together as leave a strip as tall as the kernel four times over.

@@ -7,7 +7,8 @@
 
 from libc.string cimport memcpy
 
-from pyconv._vector cimport VECTOR_BYTES, copy_few, copy_row, real, transpose8
+from pyconv._copy cimport copy_few, copy_row
+from pyconv._vector cimport VECTOR_BYTES, real, transpose8
 
 
 cdef inline void scatter_columns(

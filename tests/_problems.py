@@ -21,8 +21,8 @@ from _layouts import Allocator, gaps, place, poisoned
 from _values import Family, integers
 from pyconv import _execute, _reference
 from pyconv._dispatch import forced
-from pyconv._plan import Caches
 from pyconv._problem import ConvProblem
+from pyconv._tiles import Caches
 
 SCALE = int(os.environ.get("PYCONV_TEST_SCALE", "1"))
 

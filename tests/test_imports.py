@@ -27,6 +27,7 @@ LINES = (
     {"_execute"},
     {"_dispatch", "_threads", "_caches"},
     {"_plan", "_reference"},
+    {"_tiles"},
     {"_problem", "_line"},
     {"_arguments"},
     {"_errors", "_version"},
@@ -45,7 +46,7 @@ BENCH_LINES = (
     {"errors"},
 )
 BENCH_RANK = {f"bench.{module}": rank for rank, line in enumerate(BENCH_LINES) for module in line}
-PURE = {"_plan", "_reference", "_line", "_problem", "_arguments", "_errors"}
+PURE = {"_plan", "_tiles", "_reference", "_line", "_problem", "_arguments", "_errors"}
 
 
 def imports(module: str) -> set[str]:

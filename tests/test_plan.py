@@ -7,8 +7,9 @@ from dataclasses import replace
 import pytest
 
 from pyconv._line import lay_out
-from pyconv._plan import Caches, Plan, TileTable, even_tails, make_plan
+from pyconv._plan import Plan, make_plan
 from pyconv._problem import ConvProblem
+from pyconv._tiles import Caches, TileTable, even_tails
 
 AVX512 = TileTable.of(
     "x86-64-v4",

@@ -13,8 +13,9 @@ import pytest
 from pyconv import _reference
 from pyconv._dispatch import forced
 from pyconv._execute import CACHES, run
-from pyconv._plan import Caches, Plan, make_plan
+from pyconv._plan import Plan, make_plan
 from pyconv._problem import ConvProblem
+from pyconv._tiles import Caches
 
 # Kernel widths with instances of their own, and one that is known at run time only.
 WIDTHS = (1, 3, 4)

@@ -18,7 +18,8 @@ import numpy as np
 
 from pyconv._dispatch import kernels
 from pyconv._execute import CACHES
-from pyconv._plan import Plan, ceil_div, even_tails
+from pyconv._plan import Plan
+from pyconv._tiles import ceil_div, even_tails
 
 Tile = tuple[str, int, int, int]  # role, NV, M, kernel width
 

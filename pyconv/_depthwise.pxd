@@ -1,0 +1,136 @@
+# The depthwise tiles: one input channel feeds one output channel, so there is no outer product.
+#
+#     role                 vectors of                 reuse                            natural for
+#     DEPTHWISE            pixels of a row, NCHW      an input row, by R output rows   wide maps, few channels
+#     DEPTHWISE_CHANNELS   channels of a pixel        the weights, by R pixels         NHWC; narrow and strided maps
+#
+# Each output is the chain of _tile.pxd: from the bias, kh and kw ascending. The strip of DEPTHWISE is that of the other
+# tiles (_strip.pxd), that of DEPTHWISE_CHANNELS holds whole vectors of channels for each pixel (_channels.pxd).
+
+from pyconv._tile cimport MAX_M, MAX_NV, Taps
+from pyconv._vector cimport VECTOR_BYTES, VECTOR_REGISTERS, assume, muladd, muladd_each, real, vec
+
+cdef enum:
+    MAX_ROWS = 4
+
+
+cdef inline bint depthwise_fits(const int R, const int NV) noexcept nogil:
+    # R * NV accumulators, NV vectors of the input row, one weight.
+    return R <= MAX_ROWS and R * NV + NV + 1 <= VECTOR_REGISTERS
+
+
+cdef inline bint channels_fits(const int R) noexcept nogil:
+    # R accumulators and the weights of a tap; the pixels are operands in memory.
+    return R <= MAX_M and R + 1 <= VECTOR_REGISTERS
+
+
+cdef inline void channels_tile(
+    const int R, const real *strip, Py_ssize_t step, const real *weights, const Taps *taps,
+    const vec *bias, char *out, Py_ssize_t pitch,
+) noexcept nogil:
+    # R neighbouring pixels of VL channels, `step` bytes apart in the strip: acc[r] += weights[tap] * strip[tap][r],
+    # lane by lane. A load for each multiply-add, as many as a processor does in a cycle.
+    cdef:
+        vec acc[MAX_M]
+        vec w
+        int r
+        Py_ssize_t t
+        Py_ssize_t n_taps = taps.n_kh * taps.n_kw
+        const char *pixel
+    assume(n_taps > 0)
+    for r in range(R):
+        acc[r] = bias[0]
+    for t in range(n_taps):
+        pixel = <const char *> strip + taps.offset[t]
+        w = (<const vec *> weights)[0]
+        weights = weights + VECTOR_BYTES // sizeof(real)
+        for r in range(R):
+            acc[r] = muladd_each(acc[r], (<const vec *> pixel)[0], w)
+            pixel = pixel + step
+    for r in range(R):
+        (<vec *> (out + r * pitch))[0] = acc[r]
+
+
+cdef inline void depthwise_row(
+    const int low, const int high, const int KW, const int SH, const int NV,
+    Py_ssize_t i, const real *strip, Py_ssize_t row_pitch, const real *weights, const Taps *taps, vec *acc,
+) noexcept nogil:
+    # Row i of the input for the rows [low, high) of the output that it serves: for row r it is tap i - r * SH.
+    cdef:
+        vec x[MAX_NV]
+        int r, v
+        Py_ssize_t kw
+        Py_ssize_t n_kw = KW if KW else taps.n_kw
+        const real *row = strip + low * row_pitch + taps.kh_offset[i - low * SH]
+        const vec *pixels
+    assume(n_kw > 0)
+    for kw in range(n_kw):
+        pixels = <const vec *> (row + taps.kw_offset[kw])
+        for v in range(NV):
+            x[v] = pixels[v]
+        for r in range(low, high):
+            for v in range(NV):
+                acc[r * NV + v] = muladd(acc[r * NV + v], x[v], weights[(i - r * SH) * n_kw + kw])
+
+
+cdef inline void depthwise_static_row(
+    const int i, const int KH, const int KW, const int SH, const int NV, const int R,
+    const real *strip, Py_ssize_t row_pitch, const real *weights, const Taps *taps, vec *acc,
+) noexcept nogil:
+    # Row i, if there is one, for a kernel of KH rows.
+    if (R - 1) * SH + KH > i:
+        depthwise_row(
+            (i - KH + SH) // SH if i >= KH else 0, i // SH + 1 if i // SH < R else R, KW, SH, NV,
+            i, strip, row_pitch, weights, taps, acc,
+        )
+
+
+cdef inline void depthwise_tile(
+    const int KH, const int KW, const int SH, const int NV, const int R,
+    const real *strip, Py_ssize_t row_pitch, const real *weights, const Taps *taps,
+    const vec *bias, char *out, Py_ssize_t pitch,
+) noexcept nogil:
+    # R output rows at once, so that each row of the input is loaded once for all of them. As i ascends so does kh for
+    # every r: the chain of each output is still kh, kw ascending. KH and KW are 0 where they are not known at compile
+    # time: then SH is 1, and the kernel has R rows or more. The first and the last rows serve some of the output rows
+    # and are written out one by one, because the compiler unrolls no loop around the loop over kw, and accumulators
+    # that are chosen at run time would live in memory.
+    cdef:
+        vec acc[MAX_ROWS * MAX_NV]
+        int r, v
+        Py_ssize_t i
+        Py_ssize_t n_kh = taps.n_kh
+    for r in range(R * NV):
+        acc[r] = bias[0]
+    if KH == 0:
+        if R > 1:
+            depthwise_row(0, 1, KW, 1, NV, 0, strip, row_pitch, weights, taps, acc)
+        if R > 2:
+            depthwise_row(0, 2, KW, 1, NV, 1, strip, row_pitch, weights, taps, acc)
+        if R > 3:
+            depthwise_row(0, 3, KW, 1, NV, 2, strip, row_pitch, weights, taps, acc)
+        for i in range(R - 1, n_kh):
+            depthwise_row(0, R, KW, 1, NV, i, strip, row_pitch, weights, taps, acc)
+        if R > 1:
+            depthwise_row(1, R, KW, 1, NV, n_kh, strip, row_pitch, weights, taps, acc)
+        if R > 2:
+            depthwise_row(2, R, KW, 1, NV, n_kh + 1, strip, row_pitch, weights, taps, acc)
+        if R > 3:
+            depthwise_row(3, R, KW, 1, NV, n_kh + 2, strip, row_pitch, weights, taps, acc)
+    else:
+        depthwise_static_row(0, KH, KW, SH, NV, R, strip, row_pitch, weights, taps, acc)
+        depthwise_static_row(1, KH, KW, SH, NV, R, strip, row_pitch, weights, taps, acc)
+        depthwise_static_row(2, KH, KW, SH, NV, R, strip, row_pitch, weights, taps, acc)
+        depthwise_static_row(3, KH, KW, SH, NV, R, strip, row_pitch, weights, taps, acc)
+        depthwise_static_row(4, KH, KW, SH, NV, R, strip, row_pitch, weights, taps, acc)
+        depthwise_static_row(5, KH, KW, SH, NV, R, strip, row_pitch, weights, taps, acc)
+        depthwise_static_row(6, KH, KW, SH, NV, R, strip, row_pitch, weights, taps, acc)
+        depthwise_static_row(7, KH, KW, SH, NV, R, strip, row_pitch, weights, taps, acc)
+        depthwise_static_row(8, KH, KW, SH, NV, R, strip, row_pitch, weights, taps, acc)
+        depthwise_static_row(9, KH, KW, SH, NV, R, strip, row_pitch, weights, taps, acc)
+        depthwise_static_row(10, KH, KW, SH, NV, R, strip, row_pitch, weights, taps, acc)
+        depthwise_static_row(11, KH, KW, SH, NV, R, strip, row_pitch, weights, taps, acc)
+        depthwise_static_row(12, KH, KW, SH, NV, R, strip, row_pitch, weights, taps, acc)
+    for r in range(R):
+        for v in range(NV):
+            (<vec *> (out + r * pitch))[v] = acc[r * NV + v]

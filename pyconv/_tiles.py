@@ -1,0 +1,170 @@
+"""The tiles that a build offers, what each would cost, and the choice.
+
+The cost of a tile for one tap, in cycles, is that of its scarcest resource (`tile_cycles`); what leaves the registers
+costs more (`store_cycles`). Every role and every NV is priced with all its tails (ragged output channels, ragged rows),
+and the cheapest wins. The numbers are of the kinds of processor, not of one machine: how wide its multiply-add units
+are, how many loads it issues, how large its caches are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from pyconv._problem import ConvProblem
+
+CACHE_LINE = 64
+CHANNEL_VECTORS = ("oc", "dc")  # the roles whose vectors are made of output channels
+_MAX_NV = 4
+
+
+@dataclass(frozen=True, slots=True)
+class TileTable:
+    """What one build of the kernels offers, on this processor.
+
+    ``largest[role][NV - 1]`` is the largest M that fits its registers; ``fmas`` vectors are multiplied and added in a
+    cycle.
+    """
+
+    isa: str
+    vector_bytes: int
+    largest: tuple[tuple[str, tuple[int, ...]], ...]
+    depthwise_kernels: frozenset[tuple[int, int]]
+    fmas: int = 2
+
+    @classmethod
+    def of(
+        cls,
+        isa: str,
+        vector_bytes: int,
+        variants: Iterable[tuple[str, int, int]],
+        depthwise_kernels: Iterable[tuple[int, int]],
+        fmas: int = 2,
+    ) -> TileTable:
+        """Summarise the list of variants ``(role, NV, M)`` that a build reports."""
+        most: dict[str, list[int]] = {}
+        for role, nv, m in variants:
+            row = most.setdefault(role, [0] * _MAX_NV)
+            row[nv - 1] = max(row[nv - 1], m)
+        return cls(
+            isa,
+            vector_bytes,
+            tuple((role, tuple(row)) for role, row in most.items()),
+            frozenset(depthwise_kernels),
+            fmas,
+        )
+
+    def most(self, role: str) -> tuple[int, ...]:
+        """Return the largest M for NV = 1, 2, 3, 4; 0 where none fits."""
+        return dict(self.largest)[role]
+
+
+@dataclass(frozen=True, slots=True)
+class Caches:
+    """Bytes of one core's first and second level data cache."""
+
+    l1: int
+    l2: int
+
+
+def ceil_div(a: int, b: int) -> int:
+    return -(-a // b)
+
+
+def round_up(a: int, b: int) -> int:
+    return ceil_div(a, b) * b
+
+
+def item_size(problem: ConvProblem) -> int:
+    """Bytes of an accumulator."""
+    return np.dtype(problem.dtype).itemsize
+
+
+def tile_bytes(role: str, nv: int, most: tuple[int, ...], vector_bytes: int) -> int:
+    """Bytes of the buffer that a tile's accumulators pass through: rows of up to nv vectors.
+
+    Rows are transposed 8 at a time. Under oc-vector, a block of fewer vectors has longer columns of scalars.
+    """
+    shapes = [(m, v) for v, m in enumerate(most[:nv], start=1) if role == "oc" or v == nv]
+    return max(round_up(m, 8) * v for m, v in shapes) * vector_bytes
+
+
+def tile_cycles(m: int, nv: int, vector_loads: float, table: TileTable) -> float:
+    """Cycles that a tile of m scalars and nv vectors takes for one tap.
+
+    One or two multiply-adds are issued a cycle, six instructions in all; an accumulator is ready again after 4 cycles.
+    Two loads are issued a cycle, but of 64 bytes one (measured: 1.1). A broadcast into 64 bytes counts as such where
+    the units are as wide, and as a load of 4 bytes where they are not. The loop itself adds about 3 instructions.
+    """
+    wide = min(2, 64 // table.vector_bytes)
+    loads = m / max(wide, 2 // table.fmas) + vector_loads / wide
+    return max(m * nv / table.fmas, loads, 4.0, (m * nv + m + nv + 3) / 6)
+
+
+def store_cycles(m: int, nv: int, lanes: int, vector_bytes: int, transposed: bool, multiplying: float) -> float:
+    """Cycles from the accumulators to the output that multiplying does not hide, beside some 20 for the call.
+
+    The output is rarely in the first level cache, and its rows lie a page or more apart: a line written takes 14
+    cycles (measured). 16 lines can wait for it while the next tile multiplies; more of them stall it (measured: tiles
+    of up to 14 accumulators take 10 to 20 % less where few taps are summed). Transposing 8 vectors takes 24 shuffles,
+    one a cycle, and each of the pieces of columns that they become goes to another line: 11 cycles.
+    """
+    if not transposed:
+        lines = m * nv * vector_bytes / CACHE_LINE
+        return 20 + max(14 * (lines - 16), 14 * lines - multiplying, 0)
+    return 20 + ceil_div(m, 8) * nv * (24 + 11 * lanes)
+
+
+def even_tails(n: int, most: int) -> list[tuple[int, int]]:
+    """``(size, how many)`` of the parts, at most ``most`` long, that n is evenly split into."""
+    parts = ceil_div(n, most)
+    big = ceil_div(n, parts)
+    n_big = n - parts * (big - 1)
+    return [(size, count) for size, count in ((big, n_big), (big - 1, parts - n_big)) if count]
+
+
+def row_cycles(p: ConvProblem, table: TileTable, caches: Caches, tile: tuple[str, int], channels_last: bool) -> float:
+    """Cycles for one row of the output, of one image and group, in tiles of this role and up to this NV."""
+    role, nv = tile
+    most = table.most(role)
+    taps = p.ic // p.g * p.kh * p.kw
+    vectors, scalars = p.oc // p.g, p.ow
+    if role == "ow":
+        vectors, scalars = scalars, vectors
+    transposed = (role == "oc") != channels_last
+    lanes = table.vector_bytes // item_size(p)
+    # Vectors of pixels start on the boundary of a cache line for one tap of a row, say: the others are two loads.
+    loads = 1.0 if role == "oc" else 2 - 1 / p.kw
+    cycles = 0.0
+    for v, blocks in even_tails(ceil_div(vectors, lanes), nv):
+        for m, tiles in even_tails(scalars, most[v - 1] if role == "oc" else most[nv - 1]):
+            multiplying = taps * tile_cycles(m, v, loads * v, table)
+            storing = store_cycles(m, v, lanes, table.vector_bytes, transposed, multiplying)
+            cycles += blocks * tiles * (multiplying + storing)
+    # Vectors of pixels start anywhere in a cache line and lie a channel apart, those of packed weights on its boundary
+    # and in a row. It shows where they do not stay in the first level cache (measured: 0 to 15 %), unless the units are
+    # slow enough to leave the time for it (measured: nothing).
+    far = role == "ow" and p.kw > 1 and taps * nv * table.vector_bytes > caches.l1 and table.fmas > 1
+    return cycles * (1.08 if far else 1.0)
+
+
+def choose_tile(p: ConvProblem, table: TileTable, caches: Caches, channels_last: bool) -> tuple[str, int]:
+    """Choose the cheapest (role, NV)."""
+    lanes = table.vector_bytes // item_size(p)
+    of_pixels = p.ic == p.g and 1 in (p.dh, p.sh) and p.oc <= 2 * p.g and (p.kh, p.sh) in table.depthwise_kernels
+    # Rows of so many vectors are worth more than the transpositions that vectors of channels take (measured, 3x3 to
+    # 7x7, vectors of 8 and 16: level at 2.5 vectors for stride 1 and at 3 for stride 2).
+    wide = 2 * p.ow >= (4 + min(p.sw, 2)) * lanes
+    if p.ic == p.oc == p.g and 2 * p.g >= lanes and not (of_pixels and wide and not channels_last):
+        return "dc", 1
+    if of_pixels:
+        most = table.most("dw")
+        fitting = [nv for nv in range(1, _MAX_NV + 1) if most[nv - 1] >= min(p.oh, 2)]
+        vectors = ceil_div(p.ow, table.vector_bytes // item_size(p))
+        return "dw", min(fitting, key=lambda nv: (ceil_div(vectors, nv), nv))
+    return min(
+        ((role, nv) for role in ("oc", "ow") for nv, m in enumerate(table.most(role), start=1) if m),
+        key=lambda tile: row_cycles(p, table, caches, tile, channels_last),
+    )
