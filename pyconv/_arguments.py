@@ -137,6 +137,13 @@ def settings(stride: object, pads: object, dilation: object, groups: object, mod
     )
 
 
+def is_immutable(setting: object) -> bool:
+    """Tell whether a setting is an int, a string or a tuple of these, and so will be what it is now."""
+    if type(setting) is tuple:
+        return all(map(is_immutable, setting))
+    return type(setting) is int or type(setting) is str
+
+
 def _index(value: object) -> int | None:
     """Return `value` as an int, or None. A bool is more often a mistake than a number."""
     if isinstance(value, bool):

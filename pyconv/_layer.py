@@ -38,11 +38,16 @@ if TYPE_CHECKING:
 
 
 class _State(NamedTuple):
-    """The parameters, and what was packed from them. `packs` is None while they may change."""
+    """The parameters, and what was packed from them. `packs` is None while they may change.
+
+    `frozen` are views of parameters that may not: whoever has the arrays themselves can still give these another dtype
+    or shape, and what is remembered of a layer must fit the memory that is read.
+    """
 
     weight: NDArray[Any]
     bias: NDArray[Any] | None
     packs: Packs | None
+    frozen: tuple[NDArray[Any], NDArray[Any] | None] | None = None
 
 
 class _Known(NamedTuple):
@@ -136,10 +141,11 @@ class ConvNd:
         `input`, `out`, `num_threads`, the result and the errors are as in `pyconv.conv1d` and `pyconv.conv2d`.
         """
         state = self._state
+        weight, bias = state.frozen or (state.weight, state.bias)
         x = _arguments.array(input, "input")
-        return apply(self._operator(state), x, state.weight, state.bias, out, num_threads, state.packs)
+        return apply(self._operator(state, weight, bias), x, weight, bias, out, num_threads, state.packs)
 
-    def _operator(self, state: _State) -> Operator:
+    def _operator(self, state: _State, weight: NDArray[Any], bias: NDArray[Any] | None) -> Operator:
         """Return what the parameters and settings determine. A frozen layer remembers it while they are the same."""
         known = self._known
         if (
@@ -153,9 +159,9 @@ class ConvNd:
         ):
             return known.operator
         given = self._settings()
-        operator = operator_of(self._ndim, state.weight, state.bias, _arguments.settings(*given))
-        immutable = state.packs is not None and not any(isinstance(value, (list, np.ndarray)) for value in given)
-        self._known = _Known(state, *given, operator) if immutable else None
+        operator = operator_of(self._ndim, weight, bias, _arguments.settings(*given))
+        if state.frozen and all(map(_arguments.is_immutable, given)):
+            self._known = _Known(state, *given, operator)
         return operator
 
     def _settings(self) -> tuple[Ints, Padding, Ints, int, str]:
@@ -189,7 +195,7 @@ class ConvNd:
         >>> print(plan)  # doctest: +SKIP
         x86-64-v4, oc-vector, tile 14 pixels x 2 vectors of 16 output channels, ...
         """
-        weight, bias, _ = self._state
+        weight, bias, *_ = self._state
         shape = _arguments.integers(input_shape, "input_shape")
         if isinstance(shape, int) or min(shape, default=0) < 0:
             raise ConvError(f"input_shape must be a sequence of non-negative ints, got {input_shape!r}")
@@ -210,7 +216,7 @@ class ConvNd:
 
     @weight.setter
     def weight(self, value: ArrayLike) -> None:
-        weight, bias, _ = self._state
+        weight, bias, *_ = self._state
         self._install(_arguments.parameter(value, "weight", weight.shape, weight.dtype), bias, self.training)
 
     @property
@@ -231,7 +237,7 @@ class ConvNd:
         The arrays are the layer's own: in training mode, writing into them changes the layer.
         `prefix`, if given, precedes the name with a dot between.
         """
-        weight, bias, _ = self._state
+        weight, bias, *_ = self._state
         dot = "." if prefix else ""
         yield f"{prefix}{dot}weight", weight
         if bias is not None:
@@ -316,6 +322,7 @@ class ConvNd:
 
         They are writeable only while no packed copy of them can be in use.
         """
+        self._known = None
         if training:
             self._state = _State(weight, bias, None)
         for array in (weight, bias):
@@ -323,14 +330,14 @@ class ConvNd:
                 with suppress(ValueError):  # memory that is read-only by itself remains so
                     array.flags.writeable = training
         if not training:
-            self._state = _State(weight, bias, {})
+            self._state = _State(weight, bias, {}, (weight[...], None if bias is None else bias[...]))
 
     # --- protocols --------------------------------------------------------------------------------
 
     def __getstate__(self) -> dict[str, Any]:
         """Return everything but the packed weights."""
         packs: Packs | None = None if self.training else {}
-        return {**vars(self), "_known": None, "_state": self._state._replace(packs=packs)}
+        return {**vars(self), "_known": None, "_state": self._state._replace(packs=packs, frozen=None)}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Restore it, and the write protection, which no copy of an array inherits."""

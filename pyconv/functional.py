@@ -243,7 +243,7 @@ class Operator:
         self.ndim = ndim
         self.weight_shape = weight_shape
         self.weight_strides = weight_strides
-        self.weight_dtype = weight_dtype
+        self.weight_dtype = np.dtype(weight_dtype.name)  # without the metadata that equal dtypes may differ in
         self.bias_shape = bias_shape
         self.bias_dtype = bias_dtype
         self.settings = settings

@@ -3,9 +3,9 @@
     python tests/_guard_pages.py {end,start} {random,corners} FIRST COUNT
 
 Each operand ends (or starts) with the last (first) byte of readable memory: to read or write one
-byte beyond it ends the process. So do the packed weights, up to the 64 bytes that they are aligned
-to. The rest of their pages is filled with NaN, and compared afterwards. Before each case its repr
-is printed, so that the last line tells which one it was.
+byte beyond it ends the process. So do the packed weights and the results. The rest of their pages
+is filled with NaN, and compared afterwards. Before each case its repr is printed, so that the last
+line tells which one it was.
 
 A program of its own, for it may die; test_memory.py runs it.
 """
@@ -20,6 +20,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import chain, islice
+from typing import Any
 from unittest import mock
 
 import numpy as np
@@ -29,7 +30,7 @@ from _cases import corners, random_case
 from _compare import difference
 from _layouts import POISON
 from _problems import Call, Case
-from pyconv import _execute, _plan
+from pyconv import _execute, _plan, functional
 
 _PAGE = mmap.PAGESIZE
 _NO_ACCESS = 0  # PROT_NONE
@@ -59,10 +60,9 @@ class GuardedMemory:
             self._slack.append((slack, slack.copy()))
         return inside[start : start + nbytes]
 
-    def aligned_empty(self, shape: tuple[int, ...], dtype: str) -> np.ndarray:
-        """Stands in for the package's allocator of packed weights."""
-        nbytes = math.prod(shape) * np.dtype(dtype).itemsize
-        return self(-(-nbytes // 64) * 64)[:nbytes].view(dtype).reshape(shape)
+    def empty_result(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray:
+        """Stands in for the package's allocator of packed weights and results."""
+        return self(math.prod(shape) * dtype.itemsize).view(dtype).reshape(shape)
 
     def intact(self) -> bool:
         """Whether the accessible bytes around the blocks are as they were."""
@@ -86,7 +86,10 @@ def main(edge: str, kind: str, first: str, count: str) -> None:
         memory = GuardedMemory(edge)
         call = Call(case, allocate=memory)
         expected = call.reference(np.int64).astype(case.dtype)
-        with mock.patch.object(_execute, "aligned_empty", memory.aligned_empty):
+        with (
+            mock.patch.object(_execute, "empty_result", memory.empty_result),
+            mock.patch.object(functional, "empty_result", memory.empty_result),
+        ):
             for isa in pyconv.available_isas():
                 told = difference(call.run(isa), expected)
                 assert not told, f"{isa}: {told}"

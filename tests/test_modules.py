@@ -7,6 +7,8 @@ import inspect
 import pickle
 import sys
 import threading
+import warnings
+import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -506,6 +508,42 @@ def test_replacing_the_weights_during_calls(mode: str) -> None:
         caller.join()
     assert seen
     assert seen <= possible
+
+
+@pytest.mark.parametrize("attribute", ["dtype", "shape", "strides"])
+def test_a_frozen_layer_reads_the_memory_that_it_froze(attribute: str) -> None:
+    """NumPy lets these attributes be set even of read-only arrays."""
+    layer = Conv2d(4, 4, 4, rng=0)
+    x = image_for(layer)
+    expected = layer(x)
+    layer.eval()
+    layer(x[:0])  # remembers what the layer is, and packs nothing
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        setattr(layer.weight, attribute, {"dtype": np.float64, "shape": (2, 128), "strides": (0, 0, 0, 0)}[attribute])
+    np.testing.assert_array_equal(layer(x), expected)
+
+
+def test_a_frozen_layer_sees_settings_that_change_in_place() -> None:
+    layer = Conv2d(2, 3, 3, rng=0).eval()
+    x = image_for(layer)
+    layer.padding = ([1, 1], [1, 1])
+    before = layer(x)
+    layer.padding[0][0] = 3  # type: ignore[index]
+    assert layer(x).shape[2] == before.shape[2] + 2
+    layer.padding, one = 0, np.array(1)
+    layer.stride = (one, one)
+    before = layer(x)
+    one[...] = 2
+    assert layer(x).shape[2] < before.shape[2]
+
+
+def test_training_forgets_what_was_packed() -> None:
+    layer = Conv2d(64, 64, 3, rng=0).eval()
+    layer(image_for(layer))
+    packed = weakref.ref(next(iter(layer._state.packs.values())))  # type: ignore[union-attr]
+    layer.train()
+    assert packed() is None
 
 
 # --- copies ---------------------------------------------------------------------------------------
