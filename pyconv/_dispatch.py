@@ -121,8 +121,10 @@ def kernels() -> Kernels:
 
 
 def build_of(level: str) -> Kernels:
-    """Return the build of an available level."""
-    return _ALL[level]
+    """Return the build of an available level, loading it the first time: most processes need one."""
+    if level not in _loaded:
+        _loaded[level] = _load(level)
+    return _loaded[level]
 
 
 @contextmanager
@@ -130,7 +132,7 @@ def forced(level: str) -> Iterator[Kernels]:
     """Use another available level inside the block, for every thread: for tests and benchmarks."""
     global _current
     before = _current
-    _current = _ALL[level]
+    _current = build_of(level)
     try:
         yield _current
     finally:
@@ -144,5 +146,5 @@ if not _AVAILABLE:
         f"pyconv was built for {', '.join(_BUILT) or 'no instruction set'}, and this processor supports "
         f"{', '.join(supported()) or 'none of its levels (x86-64-v2 is the lowest)'}"
     )
-_ALL = {level: _load(level) for level in _AVAILABLE}
-_current = _ALL[_lowered(_AVAILABLE[-1], _AVAILABLE)]
+_loaded: dict[str, Kernels] = {}
+_current = build_of(_lowered(_AVAILABLE[-1], _AVAILABLE))
