@@ -33,7 +33,11 @@ if TYPE_CHECKING:
 SUFFIXES = (".png", ".svg", ".pdf")
 
 _BLUE, _VERMILLION = "#0072B2", "#D55E00"
-_NETWORKS = (_BLUE, "#E69F00", "#009E73", "#CC79A7", "#56B4E9", _VERMILLION, "#000000", "#999999")
+_NETWORKS = (
+    *(_BLUE, "#E69F00", "#009E73", "#CC79A7", "#56B4E9", _VERMILLION, "#000000"),
+    *("#882255", "#332288", "#117733", "#AA4499", "#999999"),
+)
+_LOWEST = 1 / 200  # of the largest peak: below it the overhead of a call decides, and dots would only shrink the rest
 _ROLES = {
     "oc": ("o", "output channels"),
     "ow": ("s", "pixels"),
@@ -110,6 +114,10 @@ def counted(run: Run) -> str:
 
 def draw_roofline(run: Run, path: str | Path) -> None:
     """Draw a panel for each yardstick, two in a row."""
+    floor = _LOWEST * max((y.peak_best_decile for y in run.yardsticks if y.peak), default=0)
+    drawn = [row for row in run.rows if not row.best_gflops < floor] or run.rows
+    left_out = len(run.rows) - len(drawn)
+    run = replace(run, rows=drawn)
     panels: dict[tuple[str, str, int], list[Row]] = {}
     for row in run.rows:
         panels.setdefault((row.settings.isa, row.settings.dtype, row.settings.threads), []).append(row)
@@ -141,6 +149,9 @@ def draw_roofline(run: Run, path: str | Path) -> None:
         )
         above = any(row.percent_of_roof(run.yardstick(row.settings)) > 100 for row in run.rows)
         note = "; above the slope: what stays in the caches" if above else ""
+        note += f"; left out: {left_out} below {percent(100 * _LOWEST)} % of the peak, where overhead decides" * bool(
+            left_out
+        )
         _words(figure, f"{counted(run)}{of_roof}", caption(run) + note)
         _roofline_legend(figure, colours, {_marker(row) for row in run.rows})
         figure.savefig(path)
