@@ -14,12 +14,16 @@ from pathlib import Path
 HERE = Path(__file__).parent
 
 
-def python(*command: object, cwd: Path = HERE, **environment: str) -> subprocess.CompletedProcess[str]:
+def environment(**variables: str) -> dict[str, str]:
+    """Make an environment in which a process finds what this one finds."""
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), **variables}
+
+
+def python(*command: object, cwd: Path = HERE, **variables: str) -> subprocess.CompletedProcess[str]:
     """Run an interpreter to its end; return its output and status."""
-    path = os.pathsep.join(filter(None, sys.path))
     return subprocess.run(
         [sys.executable, *map(str, command)],
-        env={**os.environ, "PYTHONPATH": path, **environment},
+        env=environment(**variables),
         cwd=cwd,
         capture_output=True,
         text=True,

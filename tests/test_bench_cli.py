@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 import pyconv
+from _processes import HERE, environment, python
 from pyconv.bench import adapters, cli, plot, presets, selection
 from pyconv.bench.contender import cpus
 from pyconv.bench.errors import BenchError
@@ -75,9 +76,7 @@ def test_a_mistake_is_one_line_and_status_2(
 
 
 def test_from_the_shell() -> None:
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    command = [sys.executable, "-m", "pyconv", "bench", "resnet5"]
-    process = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    process = python("-m", "pyconv", "bench", "resnet5")
     assert process.returncode == 2
     assert process.stderr.startswith("pyconv bench: unknown")
     assert process.stderr.count("\n") == 1
@@ -214,7 +213,6 @@ def test_special_modes(tmp_path: Path) -> None:
 
 def test_ctrl_c_keeps_rows(tmp_path: Path) -> None:
     record = tmp_path / "run.json"
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     command = [sys.executable, "-m", "pyconv", "bench", *ONE, "--rounds", "1000000", "--json", str(record)]
     for patience in (2, 8, 32):
         process = subprocess.Popen(
@@ -222,7 +220,8 @@ def test_ctrl_c_keeps_rows(tmp_path: Path) -> None:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            env=environment,
+            env=environment(),
+            cwd=HERE,
             process_group=0,
         )
         time.sleep(patience)

@@ -149,9 +149,8 @@ def draw_roofline(run: Run, path: str | Path) -> None:
         )
         above = any(row.percent_of_roof(run.yardstick(row.settings)) > 100 for row in run.rows)
         note = "; above the slope: what stays in the caches" if above else ""
-        note += f"; left out: {left_out} below {percent(100 * _LOWEST)} % of the peak, where overhead decides" * bool(
-            left_out
-        )
+        if left_out:
+            note += f"; left out: {left_out} below {percent(100 * _LOWEST)} % of the peak, where overhead decides"
         _words(figure, f"{counted(run)}{of_roof}", caption(run) + note)
         _roofline_legend(figure, colours, {_marker(row) for row in run.rows})
         figure.savefig(path)
