@@ -224,10 +224,11 @@ def _check_channels(x: Shape, weight: Shape, bias: Shape | None, groups: int) ->
             f"but got weight of size {list(weight)} instead"
         )
     if x[1] != ic:
+        likely = x[-1] == ic and x[1] != weight[1]  # else it is rather the weight that should be divided by groups
         hint = f". The last axis has {ic}: use np.moveaxis(input, -1, {1 - len(x)})"
         raise ConvError(
             f"Given groups={groups}, weight of size {list(weight)}, expected input{list(x)} "
-            f"to have {ic} channels, but got {x[1]} channels instead{hint if x[-1] == ic else ''}"
+            f"to have {ic} channels, but got {x[1]} channels instead{hint if likely else ''}"
         )
     if bias is not None and bias != (oc,):
         raise ConvError(

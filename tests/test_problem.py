@@ -230,6 +230,8 @@ def test_channels_last_data_is_recognised() -> None:
         problem((1, 224, 3), (8, 3, 3), ndim=1)
     with pytest.raises(ConvError, match=r"channels instead$"):
         problem((1, 224, 224, 4), (8, 3, 3, 3))
+    with pytest.raises(ConvError, match=r"channels instead$"):
+        problem((2, 8, 16, 16), (12, 8, 3, 3), groups=2)
 
 
 @pytest.mark.parametrize("extent", [1, 2, 5])

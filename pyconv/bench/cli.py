@@ -97,7 +97,7 @@ def parser() -> argparse.ArgumentParser:
     add("--markdown", metavar="FILE", help="the tables")
     add("--plot", metavar="FILE", help="pictures: the roofline, and the ratios in FILE-ratios (.png, .svg, .pdf)")
     add("--compare", metavar="OLD.json", help="print how much every layer's median has changed since")
-    add("--fail-if", metavar="median:P%%", type=_threshold, help="exit with 1 if one has grown by more than P %%")
+    add("--fail-if", metavar="median:P%", type=_threshold, help="exit with 1 if one has grown by more than P %%")
     return top
 
 

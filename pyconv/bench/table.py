@@ -166,7 +166,12 @@ def headline(run: Run) -> list[str]:
 
 def notes(run: Run) -> list[str]:
     """Explain the columns and marks that need it."""
-    lines = ["% peak and % roof: best decile of rounds, of the peak's best decile; roof: min(peak, flop/byte x copy)"]
+    lines = [
+        "tile: scalars x vectors, and what lies along the vectors (oc: output channels, ow: pixels; depthwise, dw: "
+        "pixels, dc: channels); KiB: scratch; error: the largest, as a part of its bound",
+        "% peak and % roof: best decile of rounds, of the peak's best decile; roof: min(peak, flop/byte x copy), which "
+        "arrays that stay in the caches exceed",
+    ]
     if run.peers():
         lines.append(
             "ratios: a peer's median time by pyconv's, above 1 pyconv is faster; 'ratio' is to the fastest peer"
