@@ -74,10 +74,8 @@ def thread_count(value: object, name: str = "num_threads") -> int:
 
 def integers(value: object, name: str) -> Ints:
     """Take an int for all axes, or a sequence of them; how many there are, `per_axis` checks."""
-    if type(value) is int:
-        return value
-    if type(value) is tuple and _ONLY_INT.issuperset(map(type, value)):
-        return value
+    if type(value) is int or _is_tuple_of_ints(value):
+        return value  # type: ignore[return-value]
     found = _indices(value) if _is_sequence(value) else _index(value)
     if found is None:
         raise wrong_type(value, name, "an int or a tuple of ints")
@@ -109,8 +107,8 @@ def padding(value: object) -> Padding:
     """Take an int, a sequence of ints, a string, or a sequence of (before, after) pairs."""
     if type(value) is int or isinstance(value, str):
         return value
-    if type(value) is tuple and _ONLY_INT.issuperset(map(type, value)):
-        return value
+    if _is_tuple_of_ints(value) or _is_pair_of_pairs(value):
+        return value  # type: ignore[return-value]
     if _is_sequence(value) and any(map(_is_sequence, value)):
         return tuple(_pair(sides, value) for sides in value)
     return integers(value, "padding")
@@ -142,6 +140,26 @@ def is_immutable(setting: object) -> bool:
     if type(setting) is tuple:
         return all(map(is_immutable, setting))
     return type(setting) is int or type(setting) is str
+
+
+def _is_tuple_of_ints(value: object) -> bool:
+    """Tell the ordinary case, above all of one or two axes, from what must be looked at more closely."""
+    if type(value) is not tuple:
+        return False
+    if 1 <= len(value) <= 2:
+        return type(value[0]) is type(value[-1]) is int
+    return _ONLY_INT.issuperset(map(type, value))
+
+
+def _is_pair_of_pairs(value: object) -> bool:
+    """Tell padding of every side of two axes, given as plain as it can be."""
+    return (
+        type(value) is tuple
+        and len(value) == 2
+        and _is_tuple_of_ints(value[0])
+        and _is_tuple_of_ints(value[1])
+        and len(value[0]) == len(value[1]) == 2
+    )
 
 
 def _index(value: object) -> int | None:
