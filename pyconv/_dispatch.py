@@ -27,6 +27,7 @@ LEVELS = {
     "x86-64-v4": "_kernels_x86_64_v4",
 }
 
+# The kernels that a build is asked about. Filters of more rows than these are rare, and do without this tile.
 _DEPTHWISE_KERNELS = [(kh, sh) for kh in range(1, 64) for sh in range(1, 5)]
 
 

@@ -278,8 +278,8 @@ def _rows_and_tasks(p: ConvProblem, n_oc_blk: int, most: int) -> tuple[int, int]
 _L2_STREAM = 16
 
 
-def _weights_share(p: ConvProblem, table: TileTable, caches: Caches, panel: int, m: int) -> int:
-    """Bytes of a block's weights that stay in a cache while the tiles of a large map stream past them.
+def _weights_share(table: TileTable, caches: Caches, weights: int, m: int) -> int:
+    """Bytes of a block's `weights` that stay in a cache while the tiles of a large map stream past them.
 
     Tiles that eat weights faster than the second level cache delivers them beside all else want them in half of the
     first level cache (measured: 5 to 17 %). Otherwise half of the second will do, where they would not fit it as a
@@ -287,8 +287,7 @@ def _weights_share(p: ConvProblem, table: TileTable, caches: Caches, panel: int,
     """
     if table.vector_bytes * table.fmas / m >= _L2_STREAM:
         return caches.l1 // 2
-    whole = panel * p.ic // p.g
-    return caches.l2 // 2 if whole > caches.l2 else whole
+    return caches.l2 // 2 if weights > caches.l2 else weights
 
 
 # Opening a parallel region costs a few microseconds; below this much work for each thread (some 10 us) it does not pay.
@@ -330,6 +329,7 @@ def make_plan(
         Use this variant instead of the cheapest (tests and benchmarks go through all of them).
     """
     p = problem
+    icg = p.ic // p.g
     lanes = table.vector_bytes // item_size(p)
     if tile is None:
         role, nv = choose_tile(p, table, caches, channels_last)
@@ -356,12 +356,11 @@ def make_plan(
     row_sums = ceil_div(ow_blk, unit) * tile_bytes(role, nv, largest_m, table.vector_bytes)
     panel = p.kh * p.kw * nv * table.vector_bytes
     n_oc_task = 1
-    share = _weights_share(p, table, caches, panel, largest_m[nv - 1])
-    if role == "oc" and p.kh * p.kw > 1 and oh_blk < p.oh and panel * p.ic // p.g > share:
+    share = _weights_share(table, caches, panel * icg, largest_m[nv - 1])
+    if role == "oc" and p.kh * p.kw > 1 and oh_blk < p.oh and panel * icg > share:
         # A large map: as many channels in a pass as keep a block's weights in this share of a cache. Smaller maps, with
         # few rows for each block of weights, gain nothing.
-        passes = ceil_div(p.ic // p.g, max(1, share // panel))
-        ic_blk = ceil_div(p.ic // p.g, passes)
+        ic_blk = ceil_div(icg, ceil_div(icg, max(1, share // panel)))
         oh_blk, n_oc_task = _rows_and_tasks(p, n_oc_blk, caches.l2 // 2 // row_sums)
         rows = _rows(p, oh_blk, slot)
     threads = max(1, min(threads, useful_flops(p) // _FLOPS_PER_THREAD))
@@ -372,14 +371,14 @@ def make_plan(
         rows = _rows(p, oh_blk, slot)
     tasks = p.mb * g * ceil_div(p.oh, oh_blk) * ceil_div(p.ow, ow_blk)
     n_oc_task = min(n_oc_blk, max(n_oc_task, ceil_div(threads, max(1, tasks))))
-    if ic_blk < p.ic // p.g:
+    if ic_blk < icg:
         # The sums of a task wait for the next channels: no more of them than half of the second level cache holds.
         n_oc_task = max(n_oc_task, ceil_div(n_oc_blk, max(1, caches.l2 // 2 // (oh_blk * row_sums))))
     g_blk = 1
-    if g > 1 and tasks == p.mb * g and n_oc_task == 1 and ic_blk == p.ic // p.g:
-        most = p.g if threads == 1 else max(1, p.mb * p.g // (_TASKS_PER_THREAD * threads))
-        g_blk = max(1, min(p.g, most, _FLOPS_PER_TASK * p.mb * p.g // max(1, useful_flops(p))))
-        tasks = p.mb * ceil_div(p.g, g_blk)
+    if g > 1 and tasks == p.mb * g and n_oc_task == 1 and ic_blk == icg:
+        most = g if threads == 1 else tasks // (_TASKS_PER_THREAD * threads)
+        g_blk = max(1, min(g, most, _FLOPS_PER_TASK * tasks // max(1, useful_flops(p))))
+        tasks = p.mb * ceil_div(g, g_blk)
     return Plan(
         problem, table.isa, role, lanes, nv, largest_m, g_blk, oh_blk, ow_blk, ic_blk, n_oc_blk, n_oc_task,
         slot, rows, cols, min(threads, tasks * n_oc_task),

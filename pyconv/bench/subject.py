@@ -54,8 +54,9 @@ def plan_of(call: Callable[[], object]) -> Plan:
     original = _execute.Job.step
 
     def step(job: _execute.Job, num_threads: int | None) -> _execute.Step:
-        plans.append(original(job, num_threads).plan)
-        return original(job, num_threads)
+        chosen = original(job, num_threads)
+        plans.append(chosen.plan)
+        return chosen
 
     with mock.patch.object(_execute.Job, "step", step):
         call()
