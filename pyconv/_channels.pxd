@@ -7,8 +7,8 @@
 from libc.string cimport memcpy, memset
 
 from pyconv._copy cimport copy_pixels
-from pyconv._strip cimport Axis, Image, Run, pixel, run_of, source_of
-from pyconv._vector cimport VECTOR_BYTES, real, transpose8
+from pyconv._strip cimport ZEROS, Axis, Image, Run, pixel, run_of, source_of
+from pyconv._vector cimport VECTOR_BYTES, f32v, f64v, real, transpose8, vec, zeros_f32, zeros_f64
 
 
 cdef inline void gather_slot(
@@ -28,16 +28,30 @@ cdef inline void gather_slot(
         channels[c] = 0
 
 
+cdef inline void clear_vector(vec *channels, vec zeros) noexcept nogil:
+    channels[0] = zeros
+
+
+cdef inline void clear_last(real *channels, Py_ssize_t slot) noexcept nogil:
+    # The last vector of a slot.
+    if real is float:
+        clear_vector(<f32v *> (channels + slot) - 1, zeros_f32())
+    else:
+        clear_vector(<f64v *> (channels + slot) - 1, zeros_f64())
+
+
 cdef inline void gather_planes(
     real *slots, Py_ssize_t row_pitch, Py_ssize_t slot, const real *planes, Py_ssize_t plane_pitch,
-    Py_ssize_t n_rows, Py_ssize_t n_cols,
+    Py_ssize_t n_rows, Py_ssize_t n_cols, Py_ssize_t n_ch,
 ) noexcept nogil:
-    # Whole rows of dense planes, one for each channel, `plane_pitch` bytes apart: pixels are one axis, transposed VL of
-    # them and 8 channels at a time. The last vector of pixels ends with them and may overlap the one before.
+    # Neighbouring rows of planes, one plane for each of 8 channels or more, `plane_pitch` bytes apart: pixels are one
+    # axis, transposed VL of them and 8 channels at a time. The last vector of pixels ends with them and may overlap the
+    # one before, and so may the last 8 channels.
     cdef:
         Py_ssize_t VL = VECTOR_BYTES // sizeof(real)
         Py_ssize_t n = n_rows * n_cols
-        Py_ssize_t i, k, c, start, row, col
+        Py_ssize_t used = (n_ch + VL - 1) // VL * VL
+        Py_ssize_t i, k, j, c, start, row, col
         real *pixels[16]
         real block[8 * 16]
     for i in range((n + VL - 1) // VL):
@@ -50,10 +64,58 @@ cdef inline void gather_planes(
             if col == n_cols:
                 col = 0
                 row = row + 1
-        for c in range(slot // 8):
-            transpose8(<const real *> (<const char *> planes + 8 * c * plane_pitch) + start, plane_pitch, block)
+        if used > n_ch:
             for k in range(VECTOR_BYTES // sizeof(real)):
-                memcpy(pixels[k] + 8 * c, block + 8 * k, 8 * sizeof(real))
+                clear_last(pixels[k], used)
+        for j in range((n_ch + 7) // 8):
+            c = min(8 * j, n_ch - 8)
+            transpose8(<const real *> (<const char *> planes + c * plane_pitch) + start, plane_pitch, block)
+            for k in range(VECTOR_BYTES // sizeof(real)):
+                memcpy(pixels[k] + c, block + 8 * k, 8 * sizeof(real))
+
+
+cdef inline bint gather_inside_channels(
+    real *slots, Py_ssize_t row_pitch, Py_ssize_t slot, const real *first, const Image *image,
+    Py_ssize_t n_rows, Py_ssize_t n_cols, Py_ssize_t n_ch,
+) noexcept nogil:
+    # Whole vectors of a rectangle of the image, where either channels or pixels are neighbours; False where neither.
+    cdef:
+        Py_ssize_t VL = VECTOR_BYTES // sizeof(real)
+        Py_ssize_t used = (n_ch + VL - 1) // VL * VL
+        Py_ssize_t size = sizeof(real)
+        Py_ssize_t row, col
+        const real *line
+    if image.ic_stride == size and n_ch >= VL:
+        for row in range(n_rows):
+            line = <const real *> (<const char *> first + row * image.ih_stride)
+            if used > n_ch:
+                for col in range(n_cols):
+                    clear_last(slots + row * row_pitch + col * slot, used)
+            copy_pixels(slots + row * row_pitch, slot, line, image.iw_stride, n_ch, n_cols)
+        return True
+    if image.iw_stride == size and n_ch >= 8:
+        if image.ih_stride == n_cols * size and n_rows * n_cols >= VL:
+            gather_planes(slots, row_pitch, slot, first, image.ic_stride, n_rows, n_cols, n_ch)
+            return True
+        if n_cols >= VL:
+            for row in range(n_rows):
+                line = <const real *> (<const char *> first + row * image.ih_stride)
+                gather_planes(slots + row * row_pitch, row_pitch, slot, line, image.ic_stride, 1, n_cols, n_ch)
+            return True
+    return False
+
+
+cdef inline void gather_border_slots(
+    real *slots, Py_ssize_t slot, const pixel *tag, const Image *image, const char *line, const Axis *cols,
+    Py_ssize_t i, Py_ssize_t n, Py_ssize_t n_ch,
+) noexcept nogil:
+    # n slots from coordinate i of the padded image on.
+    cdef Py_ssize_t j
+    if image.padding_mode == ZEROS and (i + n <= 0 or i >= cols.extent):
+        memset(slots, 0, n * slot * sizeof(real))
+        return
+    for j in range(n):
+        gather_slot(slots + j * slot, slot, tag, image, line, cols, i + j, n_ch)
 
 
 cdef inline void gather_channels(
@@ -61,58 +123,40 @@ cdef inline void gather_channels(
     const Image *image, const Axis *rows, const Axis *cols,
     Py_ssize_t n_ch, Py_ssize_t ih_start, Py_ssize_t n_ih, Py_ssize_t iw_start, Py_ssize_t n_iw,
 ) noexcept nogil:
-    # A strip of `slot` channels for each pixel, strip[row][col][channel], whole vectors, with zeros past channel n_ch.
-    # Rows and columns are those of the image (both steps are 1). `tag` carries the image's dtype only.
+    # A strip of `slot` channels for each pixel, strip[row][col][channel], with zeros past channel n_ch up to a whole
+    # vector. Rows and columns are those of the image (both steps are 1). `tag` carries the image's dtype only.
     cdef:
-        Py_ssize_t VL = VECTOR_BYTES // sizeof(real)
-        Py_ssize_t s, k, j, i, source, begin, end
+        Py_ssize_t s, k, j, source, begin, end
         Run run
         Run part
-        real *row
         real *slots
         const char *line
-        const char *inside
-        bint planes = False  # whether `gather_planes` has been here
+        bint done  # whether the pixels inside the image are there
     for s in range(rows.n_segments):
         run = run_of(rows, &rows.segments[s], ih_start, n_ih)
-        row = strip + rows.segments[s].offset * row_pitch
-        if pixel is real:
-            planes = (
-                cols.n_segments == 1 and n_ch == slot and slot % 8 == 0 and image.iw_stride == sizeof(pixel)
-                and image.ih_stride == cols.extent * <Py_ssize_t> sizeof(pixel)
-                and (run.high - run.low) * cols.extent >= VL
-            )
-            if planes:
-                part = run_of(cols, &cols.segments[0], iw_start, n_iw)
-                planes = part.first + part.low == 0 and part.high - part.low == cols.extent
-            if planes:
-                gather_planes(
-                    row + run.low * row_pitch + part.low * slot, row_pitch, slot,
-                    <const real *> (image.data + (run.first + run.low) * image.ih_stride), image.ic_stride,
-                    run.high - run.low, cols.extent,
-                )
-        for j in range(run.count):
-            source = source_of(image.padding_mode, run.first + j, rows.extent)
-            if source < 0:
-                memset(row, 0, row_pitch * sizeof(real))
-                row = row + row_pitch
-                continue
-            line = image.data + source * image.ih_stride
-            for k in range(cols.n_segments):
-                part = run_of(cols, &cols.segments[k], iw_start, n_iw)
-                slots = row + cols.segments[k].offset * slot
-                begin = end = 0  # the slots that are, or have been, filled in whole vectors
-                if planes and run.low <= j < run.high:
-                    begin, end = part.low, part.high
-                elif pixel is real:
-                    if n_ch == slot and image.ic_stride == sizeof(pixel) and part.high > part.low:
+        for k in range(cols.n_segments):
+            part = run_of(cols, &cols.segments[k], iw_start, n_iw)
+            slots = strip + rows.segments[s].offset * row_pitch + cols.segments[k].offset * slot
+            done = False
+            if pixel is real:
+                if run.high > run.low and part.high > part.low:
+                    line = image.data + (run.first + run.low) * image.ih_stride
+                    done = gather_inside_channels(
+                        slots + run.low * row_pitch + part.low * slot, row_pitch, slot,
+                        <const real *> (line + (part.first + part.low) * image.iw_stride), image,
+                        run.high - run.low, part.high - part.low, n_ch,
+                    )
+            for j in range(run.count):
+                source = source_of(image.padding_mode, run.first + j, rows.extent)
+                if source < 0:
+                    memset(slots, 0, part.count * slot * sizeof(real))
+                else:
+                    line = image.data + source * image.ih_stride
+                    begin = end = 0
+                    if done and run.low <= j < run.high:
                         begin, end = part.low, part.high
-                        inside = line + (part.first + begin) * image.iw_stride
-                        copy_pixels(
-                            slots + begin * slot, <const real *> inside, image.iw_stride, slot // VL, end - begin,
-                        )
-                for i in range(begin):
-                    gather_slot(slots + i * slot, slot, tag, image, line, cols, part.first + i, n_ch)
-                for i in range(end, part.count):
-                    gather_slot(slots + i * slot, slot, tag, image, line, cols, part.first + i, n_ch)
-            row = row + row_pitch
+                    gather_border_slots(slots, slot, tag, image, line, cols, part.first, begin, n_ch)
+                    gather_border_slots(
+                        slots + end * slot, slot, tag, image, line, cols, part.first + end, part.count - end, n_ch,
+                    )
+                slots = slots + row_pitch

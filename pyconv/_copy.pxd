@@ -7,7 +7,8 @@
 from libc.string cimport memcpy
 
 from pyconv._vector cimport (
-    VECTOR_BYTES, even_f32, even_f32q, even_f64, even_f64q, f32q, f32v, f64q, f64v, real, vec, zeros_f32, zeros_f64,
+    VECTOR_BYTES, even_f32, even_f32q, even_f64, even_f64q, f32q, f32v, f64q, f64v, first_f32, first_f64, real,
+    second_f32, second_f64, vec, zeros_f32, zeros_f64,
 )
 
 
@@ -28,7 +29,7 @@ cdef inline void copy_few(char *out, const real *values, Py_ssize_t n) noexcept 
 cdef inline void copy_vectors(char *out, const vec *values, Py_ssize_t bytes) noexcept nogil:
     # In whole vectors, the last of which ends with the row and may overlap the one before.
     cdef Py_ssize_t i
-    for i in range(bytes // VECTOR_BYTES):
+    for i in range((bytes - 1) // VECTOR_BYTES):
         (<vec *> out)[i] = values[i]
     (<vec *> (out + bytes - VECTOR_BYTES))[0] = (<const vec *> (<const char *> values + bytes - VECTOR_BYTES))[0]
 
@@ -128,6 +129,31 @@ cdef inline void copy_even(real *to, const real *source, Py_ssize_t n) noexcept 
         copy_even_vec(<f64v *> to, source, n, lanes)
 
 
+cdef inline void copy_pairs_vec(vec *even, vec *odd, const real *source, Py_ssize_t n, Py_ssize_t lanes) noexcept nogil:
+    cdef:
+        Py_ssize_t i, start
+        vec a, b
+    for i in range((n + lanes - 1) // lanes):
+        start = min(i * lanes, n - lanes)
+        a = (<const vec *> (source + 2 * start))[0]
+        b = (<const vec *> (source + 2 * start + lanes))[0]
+        if vec is f32v:
+            (<vec *> (<real *> even + start))[0] = first_f32(a, b)
+            (<vec *> (<real *> odd + start))[0] = second_f32(a, b)
+        else:
+            (<vec *> (<real *> even + start))[0] = first_f64(a, b)
+            (<vec *> (<real *> odd + start))[0] = second_f64(a, b)
+
+
+cdef inline void copy_pairs(real *even, real *odd, const real *source, Py_ssize_t n) noexcept nogil:
+    # n pairs of neighbours, a vector or more, taken apart.
+    cdef Py_ssize_t lanes = VECTOR_BYTES // sizeof(real)
+    if real is float:
+        copy_pairs_vec(<f32v *> even, <f32v *> odd, source, n, lanes)
+    else:
+        copy_pairs_vec(<f64v *> even, <f64v *> odd, source, n, lanes)
+
+
 cdef inline void clear_ends_vec(vec *row, vec *end, vec zeros, Py_ssize_t before, Py_ssize_t after) noexcept nogil:
     if before:
         row[0] = zeros
@@ -152,21 +178,20 @@ cdef inline void clear_ends(real *row, Py_ssize_t low, Py_ssize_t high, Py_ssize
 
 
 cdef inline void copy_pixels_vec(
-    vec *to, const vec *source, Py_ssize_t pitch, Py_ssize_t n_vectors, Py_ssize_t n,
+    real *to, Py_ssize_t slot, const vec *source, Py_ssize_t pitch, Py_ssize_t bytes, Py_ssize_t n,
 ) noexcept nogil:
-    cdef Py_ssize_t _i, v
+    cdef Py_ssize_t _i
     for _i in range(n):
-        for v in range(n_vectors):
-            to[v] = source[v]
-        to = to + n_vectors
+        copy_vectors(<char *> to, source, bytes)
+        to = to + slot
         source = <const vec *> (<const char *> source + pitch)
 
 
 cdef inline void copy_pixels(
-    real *to, const real *source, Py_ssize_t pitch, Py_ssize_t n_vectors, Py_ssize_t n,
+    real *to, Py_ssize_t slot, const real *source, Py_ssize_t pitch, Py_ssize_t n_ch, Py_ssize_t n,
 ) noexcept nogil:
-    # n times so many vectors, which lie `pitch` bytes apart, one after the other.
+    # n pixels of n_ch neighbouring channels, a vector or more: `slot` elements apart there, `pitch` bytes apart here.
     if real is float:
-        copy_pixels_vec(<f32v *> to, <const f32v *> source, pitch, n_vectors, n)
+        copy_pixels_vec(to, slot, <const f32v *> source, pitch, n_ch * sizeof(real), n)
     else:
-        copy_pixels_vec(<f64v *> to, <const f64v *> source, pitch, n_vectors, n)
+        copy_pixels_vec(to, slot, <const f64v *> source, pitch, n_ch * sizeof(real), n)

@@ -48,6 +48,7 @@ cdef extern from "stdlib.h" nogil:
 
 cdef enum:
     CACHE_LINE = 64
+    PAGE = 4096
     # A tile buffer's rows: MAX_M rounded up to the 8 rows that are transposed at a time.
     TILE_ROWS = 16
     TILE_BYTES = TILE_ROWS * MAX_NV * VECTOR_BYTES
@@ -113,11 +114,21 @@ cdef void dw_3s2(
         depthwise_by_nv(3, 0, 2, NV, R, strip, row_pitch, weights, taps, bias, out, pitch)
 
 
+cdef void dw_5s1(
+    int NV, int R, const real *strip, Py_ssize_t row_pitch, const real *weights, const Taps *taps,
+    const vec *bias, char *out, Py_ssize_t pitch,
+) noexcept nogil:
+    depthwise_by_nv(5, 5, 1, NV, R, strip, row_pitch, weights, taps, bias, out, pitch)
+
+
 cdef void dw_5s2(
     int NV, int R, const real *strip, Py_ssize_t row_pitch, const real *weights, const Taps *taps,
     const vec *bias, char *out, Py_ssize_t pitch,
 ) noexcept nogil:
-    depthwise_by_nv(5, 0, 2, NV, R, strip, row_pitch, weights, taps, bias, out, pitch)
+    if taps.n_kw == 5:
+        depthwise_by_nv(5, 5, 2, NV, R, strip, row_pitch, weights, taps, bias, out, pitch)
+    else:
+        depthwise_by_nv(5, 0, 2, NV, R, strip, row_pitch, weights, taps, bias, out, pitch)
 
 
 cdef void dw_7s2(
@@ -176,6 +187,8 @@ cdef inline void run_depthwise_vec(
         dw_1s1(NV, R, strip, row_pitch, weights, taps, bias, out, pitch)
     elif taps.n_kh == 3 and SH == 1:
         dw_3s1(NV, R, strip, row_pitch, weights, taps, bias, out, pitch)
+    elif taps.n_kh == taps.n_kw == 5 and SH == 1:
+        dw_5s1(NV, R, strip, row_pitch, weights, taps, bias, out, pitch)
     elif SH == 1:
         dw_any(NV, R, strip, row_pitch, weights, taps, bias, out, pitch)
     elif taps.n_kh == 3 and SH == 2:
@@ -225,50 +238,51 @@ cdef void gather_channels_strip(
 
 
 cdef void gather_dense_strip(
-    const Lowered *p, real *strip, const Image *image, const Task *t, Py_ssize_t n_ic,
+    const Lowered *p, real *strip, const Image *image, const Task *t, Py_ssize_t n_ic, bint cleared,
 ) noexcept nogil:
     gather_dense(
         strip, p.row_pitch, p.ic_pitch, image, &p.rows, &p.cols, n_ic,
-        t.oh_start, t.n_oh, t.ow_start, t.n_ow, t.overhang,
+        t.oh_start, t.n_oh, t.ow_start, t.n_ow, t.overhang, cleared,
     )
 
 
 cdef inline void gather_from(
-    const Lowered *p, real *strip, const pixel *pixels, const Image *image, const Task *t, Py_ssize_t n_ic,
+    const Lowered *p, real *strip, const pixel *pixels, const Image *image, const Task *t, Py_ssize_t n_ic, bint cleared,
 ) noexcept nogil:
     if p.role == DEPTHWISE_CHANNELS:
         gather_channels_strip(p, strip, pixels, image, t, n_ic)
         return
     if pixel is real:
         if is_dense(image, &p.cols, sizeof(real)):
-            gather_dense_strip(p, strip, image, t, n_ic)
+            gather_dense_strip(p, strip, image, t, n_ic, cleared)
             return
     gather_strip(p, strip, pixels, image, t, n_ic)
 
 
 cdef inline void gather_pixels(
-    const Lowered *p, real *strip, const Image *image, const Task *t, Py_ssize_t n_ic,
+    const Lowered *p, real *strip, const Image *image, const Task *t, Py_ssize_t n_ic, bint cleared,
 ) noexcept nogil:
     # From the image's dtype to the accumulator's. float32 accumulators take the integers that they hold exactly.
+    # `cleared`: the strip held the same pixels of another group before.
     if p.pixel == p.dtype:
-        gather_from(p, strip, <const real *> image.data, image, t, n_ic)
+        gather_from(p, strip, <const real *> image.data, image, t, n_ic, cleared)
     elif p.pixel == UINT8 or p.pixel == BOOL:
-        gather_from(p, strip, <const uint8 *> image.data, image, t, n_ic)
+        gather_from(p, strip, <const uint8 *> image.data, image, t, n_ic, cleared)
     elif p.pixel == INT8:
-        gather_from(p, strip, <const int8 *> image.data, image, t, n_ic)
+        gather_from(p, strip, <const int8 *> image.data, image, t, n_ic, cleared)
     elif p.pixel == UINT16:
-        gather_from(p, strip, <const uint16 *> image.data, image, t, n_ic)
+        gather_from(p, strip, <const uint16 *> image.data, image, t, n_ic, cleared)
     elif p.pixel == INT16:
-        gather_from(p, strip, <const int16 *> image.data, image, t, n_ic)
+        gather_from(p, strip, <const int16 *> image.data, image, t, n_ic, cleared)
     elif real is double:
         if p.pixel == UINT32:
-            gather_from(p, strip, <const uint32 *> image.data, image, t, n_ic)
+            gather_from(p, strip, <const uint32 *> image.data, image, t, n_ic, cleared)
         elif p.pixel == INT32:
-            gather_from(p, strip, <const int32 *> image.data, image, t, n_ic)
+            gather_from(p, strip, <const int32 *> image.data, image, t, n_ic, cleared)
         elif p.pixel == UINT64:
-            gather_from(p, strip, <const uint64 *> image.data, image, t, n_ic)
+            gather_from(p, strip, <const uint64 *> image.data, image, t, n_ic, cleared)
         else:
-            gather_from(p, strip, <const int64 *> image.data, image, t, n_ic)
+            gather_from(p, strip, <const int64 *> image.data, image, t, n_ic, cleared)
 
 
 cdef struct Pass:
@@ -426,41 +440,190 @@ cdef inline void multiply_dw(
     # end: oc
 
 
-cdef inline void multiply_dc(
-    const Lowered *p, const Call *call, const Task *t, Pass *q, Image *image, real *strip, const real *group, real *c,
+cdef inline bint in_place(const Lowered *p, const Call *call) noexcept nogil:
+    # Whether channel vectors may be read in the image itself. Pixels lie as many bytes apart as there are channels, and
+    # where these share a large power of two with a page, few sets of the first level cache hold all of them: half of a
+    # tile's at least should find room (measured: 1.5 times too many still gain 1.16, three times too many take 1.3).
+    cdef:
+        Py_ssize_t pitch = call.x_stride[3]
+        Py_ssize_t sets = PAGE // CACHE_LINE
+        Py_ssize_t lines = p.kh * ((min(p.M[1], p.ow) - 1) * p.sw + p.col_reach + 1)
+    if p.role != DEPTHWISE_CHANNELS or p.pixel != p.dtype or call.x_stride[1] != p.pixel_bytes:
+        return False
+    while sets > 1 and pitch % (2 * CACHE_LINE) == 0:
+        pitch = pitch // 2
+        sets = sets // 2
+    return lines <= 2 * sets * p.l1_ways
+
+
+cdef struct Pixels:
+    # Where the channel vectors of a rectangle of output pixels are read: a strip, or the image itself.
+    const char *data                 # the first tap of the first pixel, of channel 0
+    Py_ssize_t row_step, col_step    # from one output pixel to the next, in bytes
+    const Py_ssize_t *offset         # of every tap, in bytes
+
+
+cdef inline void multiply_channels(
+    const Lowered *p, const Call *call, const Task *t, Pass *q, const Pixels *pixels, const real *group, real *c,
 ) noexcept nogil:
-    # Vectors of channels in several pixels of a row times vectors of weights; a strip for each few blocks of channels.
+    # Vectors of channels in several pixels times vectors of weights: the blocks [t.block_begin, t.block_end) of the
+    # output pixels of t. A band of rows at a time, so that its lines are still at hand for the next of its rows.
     cdef:
         Py_ssize_t VL = VECTOR_BYTES // sizeof(real)
-        Py_ssize_t begin, end, block, oc, lanes, row, i, col, m
-        Py_ssize_t step = p.sw * p.slot * <Py_ssize_t> sizeof(real)
-        Split tiles = split_by(t.n_ow, p.M[1])
-        const char *image_data = image.data
+        Py_ssize_t size = sizeof(real)
+        Py_ssize_t block, oc, lanes, begin, end, row, i, col, m
+        Py_ssize_t n_rows = t.n_oh
+        Py_ssize_t n_cols = t.n_ow
+        Py_ssize_t row_step = pixels.row_step
+        Py_ssize_t col_step = pixels.col_step
+        Py_ssize_t out_row = call.out_stride[2]
+        Py_ssize_t out_col = call.out_stride[3]
+        bint direct = call.out_stride[1] == size
+        # Rows that follow each other in the output as pixels do are scattered as one.
+        bint flat = out_col == size and out_row == n_cols * size
+        Split tiles
         const real *weights
-        const real *pixels
+        const char *source
         char *out
-    begin = t.block_begin
-    while begin < t.block_end:
-        end = min(begin + p.slot // VL, t.block_end)
-        image.data = image_data + begin * VL * image.ic_stride
-        gather_pixels(p, strip, image, t, min(end * VL, p.ocg) - begin * VL)
-        for block in range(begin, end):
+    if direct and n_cols < min(n_rows, p.M[1]):  # a narrow border: tiles run down its columns
+        n_rows, n_cols = n_cols, n_rows
+        row_step, col_step = col_step, row_step
+        out_row, out_col = out_col, out_row
+    tiles = split_by(n_cols, p.M[1])
+    q.taps.offset = pixels.offset
+    begin = 0
+    while begin < n_rows:
+        end = min(n_rows, begin + (p.band if direct or flat else 1))
+        for block in range(t.block_begin, t.block_end):
             oc = block * VL
             lanes = min(VL, p.ocg - oc)
             weights = group + p.bias_pitch + oc * p.kh * p.kw
-            for row in range(t.n_oh):
-                col = 0
-                for i in range(tiles.parts):
-                    m = size_of(&tiles, i)
-                    pixels = strip + row * p.sh * p.row_pitch + col * p.sw * p.slot + (block - begin) * VL
-                    out = output_of(p, call, t, oc, row, col)
-                    if lanes == VL and call.out_stride[1] == <Py_ssize_t> sizeof(real):
-                        run_channels(<int> m, pixels, step, weights, &q.taps, group + oc, out, call.out_stride[3])
+            out = output_of(p, call, t, oc, 0, 0) + begin * out_row
+            source = pixels.data + (block - t.block_begin) * VECTOR_BYTES + begin * row_step
+            col = 0
+            for i in range(tiles.parts):
+                m = size_of(&tiles, i)
+                for row in range(end - begin):
+                    if direct and lanes == VL:
+                        run_channels(
+                            <int> m, <const real *> (source + row * row_step), col_step, weights, &q.taps, group + oc,
+                            out + row * out_row + col * out_col, out_col,
+                        )
                     else:
-                        run_channels(<int> m, pixels, step, weights, &q.taps, group + oc, <char *> c, VECTOR_BYTES)
-                        scatter(c, m, lanes, VL, out, call.out_stride[3], call.out_stride[1])
-                    col = col + m
+                        run_channels(
+                            <int> m, <const real *> (source + row * row_step), col_step, weights, &q.taps, group + oc,
+                            <char *> (c + (row * n_cols + col) * VL), VECTOR_BYTES,
+                        )
+                source = source + m * col_step
+                col = col + m
+            if direct and lanes < VL:
+                for row in range(end - begin):
+                    scatter(c + row * n_cols * VL, n_cols, lanes, VL, out + row * out_row, out_col, size)
+            if not direct:
+                scatter(c, (end - begin) * n_cols, lanes, VL, out, out_col, call.out_stride[1])
         begin = end
+
+
+cdef inline void multiply_strip_channels(
+    const Lowered *p, const Call *call, const Task *t, Pass *q, const Image *image, real *strip, const real *group,
+    real *c,
+) noexcept nogil:
+    # By way of a strip for each few blocks of channels.
+    cdef:
+        Py_ssize_t VL = VECTOR_BYTES // sizeof(real)
+        Py_ssize_t k
+        Split slots = split_by(t.block_end - t.block_begin, p.slot // VL)
+        Pixels pixels
+        Task part = t[0]
+        Image planes = image[0]
+    pixels.data = <const char *> strip
+    pixels.row_step = p.sh * p.row_pitch * <Py_ssize_t> sizeof(real)
+    pixels.col_step = p.sw * p.slot * <Py_ssize_t> sizeof(real)
+    pixels.offset = p.offset
+    for k in range(slots.parts):
+        part.block_begin = t.block_begin + start_of(&slots, k)
+        part.block_end = part.block_begin + size_of(&slots, k)
+        planes.data = image.data + part.block_begin * VL * image.ic_stride
+        gather_pixels(p, strip, &planes, &part, min(part.block_end * VL, p.ocg) - part.block_begin * VL, False)
+        multiply_channels(p, call, &part, q, &pixels, group, c)
+
+
+cdef inline void inner_pixels(
+    const Axis *axis, Py_ssize_t stride, Py_ssize_t reach, Py_ssize_t start, Py_ssize_t n,
+    Py_ssize_t *low, Py_ssize_t *high,
+) noexcept nogil:
+    # Of the output positions [start, start + n), those all of whose taps lie inside the image: [low, high).
+    low[0] = min(max(start, (axis.pad + stride - 1) // stride), start + n)
+    high[0] = start
+    if axis.extent + axis.pad > reach:
+        high[0] = min(start + n, (axis.extent + axis.pad - 1 - reach) // stride + 1)
+    high[0] = max(low[0], high[0])
+
+
+cdef inline Py_ssize_t extent(Py_ssize_t n, Py_ssize_t stride, Py_ssize_t reach) noexcept nogil:
+    # Of the pixels that n neighbouring outputs read.
+    return (n - 1) * stride + reach + 1 if n else 0
+
+
+cdef inline void multiply_dc(
+    const Lowered *p, const Call *call, const Task *t, Pass *q, const Image *image, real *strip, const real *group,
+    real *c,
+) noexcept nogil:
+    # Where channels are neighbours, pixels whose taps all lie inside the image are read where they are; a frame of
+    # four rectangles around them goes by way of the strip, and so does the last block if it is no whole vector.
+    cdef:
+        Py_ssize_t VL = VECTOR_BYTES // sizeof(real)
+        Py_ssize_t top, bottom, left, right, rows, framed
+        Py_ssize_t end = min(t.block_end, p.ocg // VL)
+        Pixels pixels
+        Task part = t[0]
+    inner_pixels(&p.rows, p.sh, p.row_reach, t.oh_start, t.n_oh, &top, &bottom)
+    inner_pixels(&p.cols, p.sw, p.col_reach, t.ow_start, t.n_ow, &left, &right)
+    rows = extent(bottom - top, p.sh, p.row_reach)
+    framed = (
+        extent(top - t.oh_start, p.sh, p.row_reach) + extent(t.oh_start + t.n_oh - bottom, p.sh, p.row_reach)
+    ) * extent(t.n_ow, p.sw, p.col_reach) + rows * (
+        extent(left - t.ow_start, p.sw, p.col_reach) + extent(t.ow_start + t.n_ow - right, p.sw, p.col_reach)
+    )
+    # Worth it where the frame is less than half of the strip that it saves, and where the pixels of a tile do not keep
+    # displacing each other.
+    if (
+        not call.in_place or end <= t.block_begin
+        or 2 * framed > extent(t.n_oh, p.sh, p.row_reach) * extent(t.n_ow, p.sw, p.col_reach)
+    ):
+        multiply_strip_channels(p, call, t, q, image, strip, group, c)
+        return
+    if end < t.block_end:
+        part.block_begin = end
+        multiply_strip_channels(p, call, &part, q, image, strip, group, c)
+        part.block_begin = t.block_begin
+        part.block_end = end
+    part.n_oh = top - t.oh_start
+    if part.n_oh:
+        multiply_strip_channels(p, call, &part, q, image, strip, group, c)
+    part.oh_start = bottom
+    part.n_oh = t.oh_start + t.n_oh - bottom
+    if part.n_oh:
+        multiply_strip_channels(p, call, &part, q, image, strip, group, c)
+    part.oh_start = top
+    part.n_oh = bottom - top
+    part.n_ow = left - t.ow_start
+    if part.n_ow:
+        multiply_strip_channels(p, call, &part, q, image, strip, group, c)
+    part.ow_start = right
+    part.n_ow = t.ow_start + t.n_ow - right
+    if part.n_ow:
+        multiply_strip_channels(p, call, &part, q, image, strip, group, c)
+    part.ow_start = left
+    part.n_ow = right - left
+    pixels.row_step = p.sh * image.ih_stride
+    pixels.col_step = p.sw * image.iw_stride
+    pixels.offset = call.offset
+    pixels.data = (
+        image.data + part.block_begin * VECTOR_BYTES
+        + (top * p.sh - p.rows.pad) * image.ih_stride + (left * p.sw - p.cols.pad) * image.iw_stride
+    )
+    multiply_channels(p, call, &part, q, &pixels, group, c)
 
 
 cdef inline void run_task_of(
@@ -471,6 +634,7 @@ cdef inline void run_task_of(
         Pass q
         Image image
         Py_ssize_t i
+        Py_ssize_t first_g = t.g
         Py_ssize_t end = t.g + t.n_g
         real *strip = <real *> scratch
         real *c = <real *> (scratch + p.strip_bytes)
@@ -498,7 +662,7 @@ cdef inline void run_task_of(
             if p.role == DEPTHWISE_CHANNELS:
                 multiply_dc(p, call, &t, &q, &image, strip, group, c)
                 continue
-            gather_pixels(p, strip, &image, &t, q.taps.n_ic)
+            gather_pixels(p, strip, &image, &t, q.taps.n_ic, t.g > first_g and p.n_ic_blk == 1)
             if p.role == OC_VECTOR:
                 multiply_oc(p, call, &t, &q, strip, group, c)
             elif p.role == OW_VECTOR:
@@ -674,7 +838,8 @@ cdef class Convolution:
         p.NV = plan.NV
         for nv, m in enumerate(plan.M, start=1):
             p.M[nv] = m
-        p.dh, p.sh, p.sw, p.slot = problem.dh, problem.sh, problem.sw, plan.slot
+        p.dh, p.dw, p.sh, p.sw = problem.dh, problem.dw, problem.sh, problem.sw
+        p.slot, p.band, p.l1_ways = plan.slot, plan.band, plan.l1_ways
         p.g_blk, p.oh_blk, p.ow_blk, p.ic_blk = plan.g_blk, plan.oh_blk, plan.ow_blk, plan.ic_blk
         p.n_g_blk = plan.n_g_blk
         p.n_oh_blk, p.n_ow_blk, p.n_ic_blk = plan.n_oh_blk, plan.n_ow_blk, plan.n_ic_blk
@@ -805,9 +970,15 @@ cdef class Convolution:
             Py_ssize_t slice_tasks = max(n_threads, n_threads * 2_000_000_000 // p.work_per_task)
             Py_ssize_t chunk
             void *scratch = NULL
-        if posix_memalign(&scratch, CACHE_LINE, n_threads * p.thread_bytes) != 0:
-            raise MemoryError(f"{n_threads * p.thread_bytes} bytes of scratch for a convolution")
+            Py_ssize_t bytes = n_threads * p.thread_bytes
+            Py_ssize_t offset_bytes = p.kh * p.kw * <Py_ssize_t> sizeof(Py_ssize_t)
+        if posix_memalign(&scratch, CACHE_LINE, bytes + offset_bytes) != 0:
+            raise MemoryError(f"{bytes + offset_bytes} bytes of scratch for a convolution")
         call.scratch = <char *> scratch
+        call.offset = <Py_ssize_t *> (call.scratch + bytes)
+        call.in_place = in_place(p, call)
+        for i in range(p.kh * p.kw):
+            call.offset[i] = i // p.kw * p.dh * call.x_stride[2] + i % p.kw * p.dw * call.x_stride[3]
         try:
             # Tiles are transposed 8 rows at a time, and rows past the last one are read before they are dropped.
             for i in range(n_threads):

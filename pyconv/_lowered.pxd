@@ -25,8 +25,10 @@ cdef struct Lowered:
     int role, dtype, pixel, NV
     Py_ssize_t pixel_bytes, lanes
     Py_ssize_t M[MAX_NV + 1]  # the largest M of a tile with NV vectors
-    Py_ssize_t mb, g, icg, ocg, oh, ow, kh, kw, dh, sh, sw
+    Py_ssize_t mb, g, icg, ocg, oh, ow, kh, kw, dh, dw, sh, sw
     Py_ssize_t slot  # elements of one slot of the strip: a vector or more where its lanes are channels, else 1
+    Py_ssize_t band  # rows that are computed before the next block of channels, where vectors are of channels
+    Py_ssize_t l1_ways  # lines that a set of the first level cache holds
     Py_ssize_t g_blk, oh_blk, ow_blk, ic_blk
     Py_ssize_t n_g_blk, n_oh_blk, n_ow_blk, n_ic_blk, n_oc_task
     Py_ssize_t n_tasks, work_per_task, tiles_per_task
@@ -49,6 +51,8 @@ cdef struct Call:
     const char *packed
     char *out
     char *scratch
+    Py_ssize_t *offset  # of every tap in the image, in bytes
+    bint in_place       # whether channel vectors are read in the image
     Py_ssize_t x_stride[4]
     Py_ssize_t out_stride[4]
 

@@ -32,6 +32,7 @@ from pyconv._tiles import (
     tile_bytes,
 )
 
+_PAGE = 4096  # a first level cache has as many sets as a page has lines
 _NEIGHBOURS = 4 * CACHE_LINE  # bytes that are gathered together: prefetchers bring in neighbouring lines
 
 
@@ -42,7 +43,8 @@ class Plan:
     ``M[NV - 1]`` is the largest number of scalars that go with NV vectors. ``n_oc_blk`` counts the blocks that the
     output channels of a group are packed in, ``n_oc_task`` the tasks that share these blocks out. A task takes
     ``g_blk`` groups one after the other: more than one where they are small. A ``slot`` of the strip's lines is one
-    element, or as many vectors of channels as are gathered together.
+    element, or as many vectors of channels as are gathered together. Vectors of channels go through `band` rows before
+    the next channels take their turn; a set of the first level cache holds `l1_ways` lines.
     """
 
     problem: ConvProblem
@@ -58,6 +60,8 @@ class Plan:
     n_oc_blk: int
     n_oc_task: int
     slot: int
+    band: int
+    l1_ways: int
     rows: Line
     cols: Line
     threads: int
@@ -153,7 +157,9 @@ class Plan:
 
     @property
     def tile_bytes(self) -> int:
-        """Buffer of one tile."""
+        """Buffer of one tile; under ``"dc"``, of a band of rows."""
+        if self.role == "dc":
+            return round_up(self.band * self.ow_blk, 8) * self.vector_bytes
         return tile_bytes(self.role, self.NV, self.M, self.vector_bytes)
 
     @property
@@ -379,7 +385,9 @@ def make_plan(
         most = g if threads == 1 else tasks // (_TASKS_PER_THREAD * threads)
         g_blk = max(1, min(g, most, _FLOPS_PER_TASK * tasks // max(1, useful_flops(p))))
         tasks = p.mb * ceil_div(g, g_blk)
+    # Channel vectors: the sums of a band of rows in half of the first level cache, the pixels in the other.
+    band = max(1, min(oh_blk, caches.l1 // 2 // (ow_blk * table.vector_bytes))) if role == "dc" else 1
     return Plan(
         problem, table.isa, role, lanes, nv, largest_m, g_blk, oh_blk, ow_blk, ic_blk, n_oc_blk, n_oc_task,
-        slot, rows, cols, min(threads, tasks * n_oc_task),
+        slot, band, caches.l1 // _PAGE, rows, cols, min(threads, tasks * n_oc_task),
     )  # fmt: skip

@@ -14,7 +14,7 @@
 
 from libc.string cimport memcpy, memset
 
-from pyconv._copy cimport clear_ends, copy_even, copy_row, copy_rows
+from pyconv._copy cimport clear_ends, copy_even, copy_pairs, copy_row, copy_rows
 from pyconv._vector cimport VECTOR_BYTES, real, transpose8
 
 ctypedef unsigned char uint8
@@ -246,50 +246,107 @@ cdef inline bint is_dense(const Image *image, const Axis *cols, Py_ssize_t pixel
     return image.iw_stride == pixel_bytes and cols.step <= 2 and image.padding_mode == ZEROS
 
 
+cdef inline void gather_lines(
+    real *row, Py_ssize_t row_pitch, Py_ssize_t ic_pitch, const char *line, Py_ssize_t row_step, Py_ssize_t ic_stride,
+    const Axis *cols, Py_ssize_t segment, const Run *part, Py_ssize_t n_rows, Py_ssize_t n_ic, Py_ssize_t end,
+) noexcept nogil:
+    # One segment of the strip's columns, from `line` on, of which every slot up to `end` is wanted.
+    cdef:
+        Py_ssize_t _j, ic
+        Py_ssize_t low = part.low
+        Py_ssize_t n = part.high - low
+        bint every = cols.step == 1
+        real *slots = row + cols.segments[segment].offset
+        const char *inside = line + (part.first + low * cols.step) * <Py_ssize_t> sizeof(real)
+    for _j in range(n_rows):
+        for ic in range(n_ic):
+            if n < end:
+                clear_ends(slots + ic * ic_pitch, low, part.high, end)
+            if every:
+                copy_row(<char *> (slots + ic * ic_pitch + low), <const real *> (inside + ic * ic_stride), n)
+            else:
+                copy_even(slots + ic * ic_pitch + low, <const real *> (inside + ic * ic_stride), n)
+        slots = slots + row_pitch
+        inside = inside + row_step
+
+
+cdef inline void gather_pairs(
+    real *row, Py_ssize_t row_pitch, Py_ssize_t ic_pitch, const char *line, Py_ssize_t row_step, Py_ssize_t ic_stride,
+    const Axis *cols, Py_ssize_t segment, const Run *part, const Run *other, Py_ssize_t n_rows, Py_ssize_t n_ic,
+    Py_ssize_t overhang, bint cleared,
+) noexcept nogil:
+    # Two segments at once: `segment` holds the first of each pair of neighbours, the other one the second.
+    cdef:
+        Py_ssize_t _j, ic
+        Py_ssize_t pairs = min(part.high - part.low, other.high - other.low)
+        Py_ssize_t n_first = part.high - part.low - pairs
+        Py_ssize_t n_second = other.high - other.low - pairs
+        real *first = row + cols.segments[segment].offset
+        real *second = row + cols.segments[1 - segment].offset
+        const real *inside
+    line = line + (part.first + part.low * 2) * <Py_ssize_t> sizeof(real)
+    for _j in range(n_rows):
+        for ic in range(n_ic):
+            inside = <const real *> (line + ic * ic_stride)
+            if not cleared:
+                clear_ends(first + ic * ic_pitch, part.low, part.high, part.count + overhang)
+                clear_ends(second + ic * ic_pitch, other.low, other.high, other.count + overhang)
+            copy_pairs(first + ic * ic_pitch + part.low, second + ic * ic_pitch + other.low, inside, pairs)
+            if n_first:
+                copy_even(first + ic * ic_pitch + part.low + pairs, inside + 2 * pairs, n_first)
+            if n_second:
+                copy_even(second + ic * ic_pitch + other.low + pairs, inside + 2 * pairs + 1, n_second)
+        first = first + row_pitch
+        second = second + row_pitch
+        line = line + row_step
+
+
 cdef inline void gather_dense(
     real *strip, Py_ssize_t row_pitch, Py_ssize_t ic_pitch,
     const Image *image, const Axis *rows, const Axis *cols, Py_ssize_t n_ic,
-    Py_ssize_t oh_start, Py_ssize_t n_oh, Py_ssize_t ow_start, Py_ssize_t n_ow, Py_ssize_t overhang,
+    Py_ssize_t oh_start, Py_ssize_t n_oh, Py_ssize_t ow_start, Py_ssize_t n_ow, Py_ssize_t overhang, bint cleared,
 ) noexcept nogil:
-    # `gather` for the ordinary case, in which a row takes little more time than it takes to copy.
+    # `gather` for the ordinary case, in which a row takes little more time than it takes to copy. `cleared`: the zeros
+    # are still there from the same pixels of another group.
     cdef:
-        Py_ssize_t s, k, _j, ic, n, end, low, high
+        Py_ssize_t s, k, apart
+        Py_ssize_t lanes = VECTOR_BYTES // sizeof(real)
         Py_ssize_t row_step = rows.step * image.ih_stride
-        Py_ssize_t ic_stride = image.ic_stride
-        bint every = cols.step == 1
         Run run
         Run part
+        Run other
         real *row
-        real *slots
         const char *line
-        const char *inside
     for s in range(rows.n_segments):
         run = run_of(rows, &rows.segments[s], oh_start, n_oh)
         row = strip + rows.segments[s].offset * row_pitch
-        if run.low:
+        if run.low and not cleared:
             memset(row, 0, run.low * row_pitch * sizeof(real))
-        if run.high < run.count:
+        if run.high < run.count and not cleared:
             memset(row + run.high * row_pitch, 0, (run.count - run.high) * row_pitch * sizeof(real))
         if run.high <= run.low:
             continue
         row = row + run.low * row_pitch
         line = image.data + (run.first + run.low * rows.step) * image.ih_stride
+        if cols.step == 2 and cols.n_segments == 2:
+            part = run_of(cols, &cols.segments[0], ow_start, n_ow)
+            other = run_of(cols, &cols.segments[1], ow_start, n_ow)
+            apart = other.first + 2 * other.low - part.first - 2 * part.low
+            if (apart == 1 or apart == -1) and min(part.high - part.low, other.high - other.low) >= lanes:
+                if apart == 1:
+                    gather_pairs(
+                        row, row_pitch, ic_pitch, line, row_step, image.ic_stride, cols, 0, &part, &other,
+                        run.high - run.low, n_ic, overhang, cleared,
+                    )
+                else:
+                    gather_pairs(
+                        row, row_pitch, ic_pitch, line, row_step, image.ic_stride, cols, 1, &other, &part,
+                        run.high - run.low, n_ic, overhang, cleared,
+                    )
+                continue
         for k in range(cols.n_segments):
             part = run_of(cols, &cols.segments[k], ow_start, n_ow)
-            low, high = part.low, part.high
-            n = high - low
-            end = part.count + overhang
-            inside = line + (part.first + low * cols.step) * <Py_ssize_t> sizeof(real)
-            slots = row + cols.segments[k].offset
-            for _j in range(run.high - run.low):
-                for ic in range(n_ic):
-                    if n < end:
-                        clear_ends(slots + ic * ic_pitch, low, high, end)
-                    if every:
-                        copy_row(
-                            <char *> (slots + ic * ic_pitch + low), <const real *> (inside + ic * ic_stride), n,
-                        )
-                    else:
-                        copy_even(slots + ic * ic_pitch + low, <const real *> (inside + ic * ic_stride), n)
-                slots = slots + row_pitch
-                inside = inside + row_step
+            gather_lines(
+                row, row_pitch, ic_pitch, line, row_step, image.ic_stride, cols, k, &part, run.high - run.low, n_ic,
+                part.high - part.low if cleared else part.count + overhang,
+            )

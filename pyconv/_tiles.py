@@ -154,9 +154,9 @@ def choose_tile(p: ConvProblem, table: TileTable, caches: Caches, channels_last:
     """Choose the cheapest (role, NV)."""
     lanes = table.vector_bytes // item_size(p)
     of_pixels = p.ic == p.g and 1 in (p.dh, p.sh) and p.oc <= 2 * p.g and (p.kh, p.sh) in table.depthwise_kernels
-    # Rows of so many vectors are worth more than the transpositions that vectors of channels take (measured, 3x3 to
-    # 7x7, vectors of 8 and 16: level at 2.5 vectors for stride 1 and at 3 for stride 2).
-    wide = 2 * p.ow >= (4 + min(p.sw, 2)) * lanes
+    # Beside channel vectors, whose time goes with the pixels, vectors of pixels pay for each row as for 7 pixels (at
+    # stride 2 for 5) and for each vector as for 0.65 of its lanes (measured: 3x3 to 7x7, 8 and 16 lanes, both dtypes).
+    wide = (7 if p.sw == 1 else 5) + 0.65 * round_up(p.ow, lanes) <= p.ow
     if p.ic == p.oc == p.g and 2 * p.g >= lanes and not (of_pixels and wide and not channels_last):
         return "dc", 1
     if of_pixels:

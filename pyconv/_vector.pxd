@@ -64,6 +64,14 @@ cdef extern from *:
     #define EVEN_4  0, 2, 5, 7
     #define EVEN_8  0, 2, 4, 6, 9, 11, 13, 15
     #define EVEN_16 0, 2, 4, 6, 8, 10, 12, 14, 17, 19, 21, 23, 25, 27, 29, 31
+    #define FIRST_2   0, 2
+    #define FIRST_4   0, 2, 4, 6
+    #define FIRST_8   0, 2, 4, 6, 8, 10, 12, 14
+    #define FIRST_16  0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30
+    #define SECOND_2  1, 3
+    #define SECOND_4  1, 3, 5, 7
+    #define SECOND_8  1, 3, 5, 7, 9, 11, 13, 15
+    #define SECOND_16 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31
     #define PASTE(half, lanes)  half##lanes
     #define INDICES(half, lanes) PASTE(half, lanes)
     #if defined(__clang__)
@@ -77,6 +85,10 @@ cdef extern from *:
     #define zip_high_f64(a, b) SHUFFLE(i64v, a, b, INDICES(HIGH_, F64_LANES))
     #define even_f32(a, b) SHUFFLE(i32v, a, b, INDICES(EVEN_, F32_LANES))
     #define even_f64(a, b) SHUFFLE(i64v, a, b, INDICES(EVEN_, F64_LANES))
+    #define first_f32(a, b)  SHUFFLE(i32v, a, b, INDICES(FIRST_, F32_LANES))
+    #define second_f32(a, b) SHUFFLE(i32v, a, b, INDICES(SECOND_, F32_LANES))
+    #define first_f64(a, b)  SHUFFLE(i64v, a, b, INDICES(FIRST_, F64_LANES))
+    #define second_f64(a, b) SHUFFLE(i64v, a, b, INDICES(SECOND_, F64_LANES))
     #define even_f32q(a, b) SHUFFLE(i32q, a, b, EVEN_4)
     #define even_f64q(a, b) SHUFFLE(i64q, a, b, EVEN_2)
     #define zeros_f32() ((f32v){0})
@@ -107,6 +119,11 @@ cdef extern from *:
     # a[0] a[2] ... b[1] b[3] ...: every second element, where b starts one element before the end of a.
     f32v even_f32(f32v a, f32v b) noexcept nogil
     f64v even_f64(f64v a, f64v b) noexcept nogil
+    # The first and the second of each pair of neighbours in a and then b.
+    f32v first_f32(f32v a, f32v b) noexcept nogil
+    f32v second_f32(f32v a, f32v b) noexcept nogil
+    f64v first_f64(f64v a, f64v b) noexcept nogil
+    f64v second_f64(f64v a, f64v b) noexcept nogil
     f32q even_f32q(f32q a, f32q b) noexcept nogil
     f64q even_f64q(f64q a, f64q b) noexcept nogil
     f32v zeros_f32() noexcept nogil

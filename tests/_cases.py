@@ -258,6 +258,39 @@ def _more_than_one_strip() -> Iterator[Case]:
     yield _case((16, 16), (20_001,), (3,), padding=1)
 
 
+def _depthwise_channels_last() -> Iterator[Case]:
+    # Wide enough that most pixels are read where they are, inside a frame of those that see the border.
+    for channels in (16, 40, 129, 1024):
+        for kernel, arguments in (
+            ((3, 3), {"padding": 1}),
+            ((3, 3), {"padding": ((1, 0), (0, 1)), "stride": 2}),
+            ((5, 3), {"padding": ((0, 3), (2, 0)), "dilation": (1, 2)}),
+            ((3, 4), {"stride": (2, 3), "dilation": (3, 1), "padding": 2}),
+            ((3, 3), {"padding": 1, "padding_mode": "circular"}),
+            ((1, 1), {}),
+        ):
+            layouts = {"x_layout": "channels_last", "out_layout": "channels_last" if kernel[0] == 3 else ""}
+            yield _case((channels, channels), (25, 38), kernel, groups=channels, **layouts, **arguments)
+
+
+def _depthwise_in_channel_vectors() -> Iterator[Case]:
+    # Planes whose channels are transposed, in whole rows and in pieces of rows, and whose last vector is not full.
+    for channels in (8, 44, 72):
+        for size in ((14, 14), (3, 4), (17, 9)):
+            for stride in (1, 2):
+                yield _case((channels, channels), size, (5, 5), padding=2, stride=stride, groups=channels)
+        yield _case((channels, channels), (20, 300), (3, 3), padding=1, stride=(4, 3), dilation=2, groups=channels)
+
+
+def _pairs_of_columns() -> Iterator[Case]:
+    # Stride 2: every second pixel to one segment of the strip, the ones between to another.
+    for width in (31, 32, 33, 34, 70):
+        for kernel, before, after in ((2, 0, 0), (3, 1, 1), (3, 0, 1), (5, 2, 0), (6, 5, 1), (7, 3, 9)):
+            sides = ((before, after), (before, after))
+            yield _case((3, 3), (6, width), (3, kernel), padding=sides, stride=2, groups=3)
+            yield _case((2, 5), (6, width), (2, kernel), padding=sides, stride=(1, 2))
+
+
 _FAMILIES = (
     _fewer_rows_than_stride,
     _stride_beyond_kernel,
@@ -274,4 +307,7 @@ _FAMILIES = (
     _wide_kernel,
     _large_kernel_and_stride,
     _more_than_one_strip,
+    _depthwise_channels_last,
+    _depthwise_in_channel_vectors,
+    _pairs_of_columns,
 )
