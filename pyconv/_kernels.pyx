@@ -29,7 +29,7 @@ from pyconv._instances cimport by_nv, channels_by_pixels, depthwise_by_nv, depth
 from pyconv._lowered cimport (
     BOOL, FLOAT32, INT8, INT16, INT32, UINT8, UINT16, UINT32, UINT64, Call, Lowered, Task, decode,
 )
-from pyconv._pack cimport pack_group
+from pyconv._pack cimport all_finite, pack_group
 from pyconv._peak cimport CHAINS, multiply_add_chains
 from pyconv._split cimport Split, size_of, split, split_by, start_of
 from pyconv._store cimport scatter
@@ -290,7 +290,9 @@ cdef struct Pass:
     Taps taps
     Ahead ahead
     Py_ssize_t ic_start
+    Py_ssize_t low  # the kernel's first row that a tile sums
     bint first, last
+    bint skips  # whether rows of the kernel that lie in the padding may be left out
     Py_ssize_t tile_pitch  # from one tile's buffer to the next; 0 where one pass is all and one buffer serves
 
 
@@ -313,6 +315,57 @@ cdef inline bint fits_output(
     )
 
 
+cdef inline bint holds_negative_zero(const real *first, Py_ssize_t pitch, Py_ssize_t rows, Py_ssize_t n) noexcept nogil:
+    # In rows of n neighbours, `pitch` bytes apart. Compared as integers: -0.0 == 0.0.
+    cdef:
+        Py_ssize_t r, i
+        bint found = False
+        const char *row = <const char *> first
+    for r in range(rows):
+        for i in range(n):
+            if real is float:
+                found |= (<const uint32 *> row)[i] == <uint32> 1 << 31
+            else:
+                found |= (<const uint64 *> row)[i] == <uint64> 1 << 63
+        row = row + pitch
+    return found
+
+
+cdef inline void take_rows(const Lowered *p, Pass *q, Py_ssize_t oh) noexcept nogil:
+    # The taps of output row oh: without the rows of the kernel that lie in a padding of zeros, above and below the
+    # image, if the weights are finite. What is left out is +0.0 or -0.0, and to add that changes one number: -0.0. The
+    # sum of all taps is therefore that of the others, or it is +0.0 where theirs is -0.0: `run_tile_again` looks for it.
+    cdef:
+        Py_ssize_t low = 0
+        Py_ssize_t high = p.kh
+        Py_ssize_t first = oh * p.sh - p.rows.pad  # the image's row under the kernel's first
+    if q.skips:
+        if first < 0:
+            low = min(p.kh, (p.dh - 1 - first) // p.dh)
+        if first + p.row_reach >= p.rows.extent:
+            high = max(0, (p.rows.extent - first + p.dh - 1) // p.dh)
+    if low >= high:
+        low, high = 0, p.kh
+    q.low = low
+    q.taps.offset = p.offset + low * p.kw
+    q.taps.n_taps = (high - low) * p.kw
+    q.taps.n_skipped = (p.kh - high + low) * p.kw
+
+
+cdef void run_tile_again(
+    int role, int NV, Py_ssize_t M, const real *strip, const real *weights, const Pass *q, const real *bias,
+    char *out, Py_ssize_t pitch,
+) noexcept nogil:
+    # With all taps, where those that were left out could have made a difference.
+    cdef Taps taps = q.taps
+    if not holds_negative_zero(<const real *> out, pitch, M, NV * (VECTOR_BYTES // <Py_ssize_t> sizeof(real))):
+        return
+    taps.offset = taps.offset - q.low * taps.n_kw
+    taps.n_taps = taps.n_taps + taps.n_skipped
+    taps.n_skipped = 0
+    run_tile(role, NV, <int> M, strip, weights, &taps, bias, True, out, pitch)
+
+
 cdef inline void multiply_tile(
     int role, int NV, Py_ssize_t M, Py_ssize_t lanes, const real *strip, const real *weights, Pass *q,
     const real *bias, real *c, char *out, Py_ssize_t row_stride, Py_ssize_t lane_stride,
@@ -320,13 +373,19 @@ cdef inline void multiply_tile(
     # One tile, from the bias or the sums so far to the output or the sums.
     cdef:
         Py_ssize_t width = NV * (VECTOR_BYTES // <Py_ssize_t> sizeof(real))
+        Py_ssize_t lowest = q.low * q.taps.n_kw * (width if role == OC_VECTOR else M)
+        Py_ssize_t pitch = width * <Py_ssize_t> sizeof(real)
+        bint direct = q.last and lanes == width and lane_stride == <Py_ssize_t> sizeof(real)
+        char *to = <char *> c
         const real *start = bias if q.first else c
+    if direct:
+        to = out
+        pitch = row_stride
     look_ahead(&q.ahead, &q.taps)
-    if q.last and lanes == width and lane_stride == <Py_ssize_t> sizeof(real):
-        run_tile(role, NV, <int> M, strip, weights, &q.taps, start, q.first, out, row_stride)
-        return
-    run_tile(role, NV, <int> M, strip, weights, &q.taps, start, q.first, <char *> c, width * sizeof(real))
-    if q.last:
+    run_tile(role, NV, <int> M, strip, weights + lowest, &q.taps, start, q.first, to, pitch)
+    if q.taps.n_skipped:
+        run_tile_again(role, NV, M, strip, weights, q, bias, to, pitch)
+    if q.last and not direct:
         scatter(c, M, lanes, width, out, row_stride, lane_stride)
 
 
@@ -338,7 +397,7 @@ cdef inline void multiply_oc(
     cdef:
         Py_ssize_t VL = VECTOR_BYTES // sizeof(real)
         Py_ssize_t taps = p.kh * p.kw
-        Py_ssize_t block, oc, width, row, i, col, m
+        Py_ssize_t block, oc, width, row, i, j, col, m
         int NV
         Split tiles
         const real *weights
@@ -348,10 +407,13 @@ cdef inline void multiply_oc(
         width = NV * VL
         weights = group + p.bias_pitch + (oc * p.icg + q.ic_start * width) * taps
         tiles = split_by(t.n_ow, p.M[NV])
-        for row in range(t.n_oh):
+        for i in range(t.n_oh):
+            # From the middle on: rows at the border leave weights out, and would not fetch them for the others.
+            row = (i + t.n_oh // 2) % t.n_oh
+            take_rows(p, q, t.oh_start + row)
             col = 0
-            for i in range(tiles.parts):
-                m = size_of(&tiles, i)
+            for j in range(tiles.parts):
+                m = size_of(&tiles, j)
                 multiply_tile(
                     OC_VECTOR, NV, m, min(width, p.ocg - oc), strip + row * p.row_pitch + col, weights, q,
                     group + oc, c, output_of(p, call, t, oc, row, col), call.out_stride[3], call.out_stride[1],
@@ -375,6 +437,7 @@ cdef inline void multiply_ow(
         Split tiles = split_by((t.n_ow + VL - 1) // VL, p.NV)
         const real *weights
     for row in range(t.n_oh):
+        take_rows(p, q, t.oh_start + row)
         for block in range(t.block_begin, t.block_end):
             oc = start_of(&p.oc_split, block)
             m = size_of(&p.oc_split, block)
@@ -644,8 +707,12 @@ cdef inline void run_task_of(
     q.taps.kh_offset = p.kh_offset
     q.taps.kw_offset = p.kw_offset
     q.taps.offset = p.offset
+    q.taps.n_taps = p.kh * p.kw
+    q.taps.n_skipped = 0
     q.taps.ic_pitch = p.ic_pitch
     q.ahead = pixels_of(p, call, index + 1)
+    q.low = 0
+    q.skips = p.skips and (<const real *> call.packed)[p.g * p.group_pitch] != 0
     q.tile_pitch = p.tile_bytes // <Py_ssize_t> sizeof(real) if p.n_ic_blk > 1 else 0
     image.ic_stride = call.x_stride[1]
     image.ih_stride = call.x_stride[2]
@@ -782,6 +849,7 @@ def tile_multiply_adds(
     memset(&taps, 0, sizeof(Taps))
     taps.n_ic, taps.n_kh, taps.n_kw, taps.ic_pitch = n_ic, n_kh, n_kw, width
     taps.offset, taps.ahead = offset, base
+    taps.n_taps = n_kh * n_kw
     for k in range(n_kh * n_kw):
         offset[k] = (k // n_kw * n_ic * width + k % n_kw) * size
     with nogil:
@@ -839,6 +907,7 @@ cdef class Convolution:
         for nv, m in enumerate(plan.M, start=1):
             p.M[nv] = m
         p.dh, p.dw, p.sh, p.sw = problem.dh, problem.dw, problem.sh, problem.sw
+        p.skips = plan.skips
         p.slot, p.band, p.l1_ways = plan.slot, plan.band, plan.l1_ways
         p.g_blk, p.oh_blk, p.ow_blk, p.ic_blk = plan.g_blk, plan.oh_blk, plan.ow_blk, plan.ic_blk
         p.n_g_blk = plan.n_g_blk
@@ -932,6 +1001,11 @@ cdef class Convolution:
                 weight = weight + p.ocg * strides[0]
                 if bias != NULL:
                     bias = bias + p.ocg * bias_stride
+            if p.skips:
+                if p.dtype == FLOAT32:
+                    (<float *> packed)[p.g * p.group_pitch] = all_finite(<const float *> packed, p.g * p.group_pitch)
+                else:
+                    (<double *> packed)[p.g * p.group_pitch] = all_finite(<const double *> packed, p.g * p.group_pitch)
 
     def __call__(self, x, packed, out, Py_ssize_t n_threads, int axes):
         """Convolve ``x`` (mb, ic, ih, iw) with packed weights into ``out`` (mb, oc, oh, ow), any strides.

@@ -43,6 +43,7 @@ cdef struct Lowered:
     Py_ssize_t strip_bytes, tile_bytes, thread_bytes
     Py_ssize_t bias_pitch, group_pitch  # of the packed weights, in elements
     int padding_mode
+    bint skips  # whether rows of the kernel in the padding are left out where all weights are finite
 
 
 cdef struct Call:

@@ -1,6 +1,7 @@
 # Packed weights: in the order in which a tile reads them, zeros in the lanes that no channel fills.
 #
 #     [group] [bias, one for each lane] [block of output channels][ic][kh][kw][lane or scalar of the block]
+#     and, where the plan asks (`skips`), one element more: 1 where all of them are finite, else 0
 #
 # A block is the transpose of its channels' weights: rows of a channel become columns of a tap. Where a channel's
 # weights lie one after the other it is transposed in registers, 8 channels at a time.
@@ -60,6 +61,16 @@ cdef inline void pack_block(
                 for oc in range(n_oc):
                     to[oc] = (<const real *> (pixel + oc * strides[0]))[0]
                 to = to + width
+
+
+cdef inline bint all_finite(const real *values, Py_ssize_t n) noexcept nogil:
+    # A finite number times zero is zero.
+    cdef:
+        Py_ssize_t i
+        bint found = False
+    for i in range(n):
+        found |= values[i] * 0 != 0
+    return not found
 
 
 cdef inline void pack_group(

@@ -131,9 +131,20 @@ class Plan:
         return self.bias_pitch + channels * self.icg * p.kh * p.kw
 
     @property
+    def skips(self) -> bool:
+        """Whether rows of the kernel that lie in a padding of zeros may be left out, where all weights are finite.
+
+        Sums that wait for the next channels keep all their taps: maps whose channels come in passes are large, and have
+        little padding.
+        """
+        p = self.problem
+        padded = p.padding_mode == "zeros" and p.pt + p.pb > 0 and p.kh > 1
+        return padded and self.role in ("oc", "ow") and self.n_ic_blk == 1
+
+    @property
     def packed_size(self) -> int:
-        """Elements of the packed weights."""
-        return self.g * self.group_pitch
+        """Elements of the packed weights, and one that tells whether they are finite."""
+        return self.g * self.group_pitch + self.skips
 
     @property
     def pixel_bytes(self) -> int:
@@ -181,7 +192,7 @@ class Plan:
     def packing(self) -> str:
         """Equal for plans that share one packed copy of the weights."""
         p = self.problem
-        return f"{self.isa} {self.role in CHANNEL_VECTORS} {self.lanes} {self.n_oc_blk} {p.dtype} {self.g}"
+        return f"{self.isa} {self.role in CHANNEL_VECTORS} {self.lanes} {self.n_oc_blk} {p.dtype} {self.g} {self.skips}"
 
     def __str__(self) -> str:
         p = self.problem

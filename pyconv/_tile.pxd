@@ -44,7 +44,9 @@ cdef struct Taps:
     Py_ssize_t ic_pitch           # in elements
     const Py_ssize_t *kh_offset   # of rows and columns (_depthwise.pxd), in elements
     const Py_ssize_t *kw_offset
-    const Py_ssize_t *offset      # of tap kh * n_kw + kw, in bytes
+    const Py_ssize_t *offset      # of the taps that a tile sums, kh * n_kw + kw, in bytes
+    Py_ssize_t n_taps             # how many those are, and how many lie between them and the next channel's
+    Py_ssize_t n_skipped
     # A line of the image for each channel that will be wanted soon, in bytes; a pitch of 0 where none will.
     const char *ahead
     Py_ssize_t ahead_pitch
@@ -70,7 +72,7 @@ cdef inline void tile(
         int m, v
         Py_ssize_t _ic, t
         Py_ssize_t n_ic = taps.n_ic
-        Py_ssize_t n_taps = 1 if ONE_TAP else taps.n_kh * taps.n_kw
+        Py_ssize_t n_taps = 1 if ONE_TAP else taps.n_taps
         const char *ahead = taps.ahead
         const real *pixel
         const real *scalars
@@ -108,6 +110,8 @@ cdef inline void tile(
                 for v in range(NV):
                     acc[m * NV + v] = muladd(acc[m * NV + v], b[v], a)
         strip = strip + taps.ic_pitch
+        if not ONE_TAP:
+            weights = weights + taps.n_skipped * (NV * (VECTOR_BYTES // sizeof(real)) if role == OC_VECTOR else M)
     for m in range(M):
         for v in range(NV):
             (<vec *> (out + m * pitch))[v] = acc[m * NV + v]

@@ -103,3 +103,29 @@ def test_batch_does_not_spread_nan(isa: str) -> None:
         assert np.isnan(got[5]).all()
         others = [n for n in range(8) if n != 5]
         assert not difference(got[others], clean[others])
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("size", [(7, 7), (9, 40)])
+def test_padded_zeros_have_a_sign(isa: str, dtype: str, size: tuple[int, int]) -> None:
+    """An image and a bias of -0.0: a result is -0.0 where every product is, those of the padding among them.
+
+    A kernel may leave the padding out, for what it adds to any other number is nothing; here it is not.
+    """
+    rng = np.random.default_rng(0)
+    x = np.full((1, 2, *size), -0.0, dtype)
+    for oc in (3, 40):
+        weight = np.where(rng.random((oc, 2, 5, 3)) < 0.03, -1, 1).astype(dtype)
+        weight[0] = -1
+        settings = {"stride": (2, 1), "padding": ((3, 2), (1, 0))}
+        # +0.0: the image under a negative weight, the padding under a positive one.
+        inside = pyconv.conv2d(np.ones_like(x), (weight < 0).astype(dtype), **settings)
+        padding = (weight > 0).sum((1, 2, 3))[:, None, None] - pyconv.conv2d(
+            np.ones_like(x), (weight > 0).astype(dtype), **settings
+        )
+        for channels_last in (False, True):
+            given = x.transpose(0, 2, 3, 1).copy().transpose(0, 3, 1, 2) if channels_last else x
+            got = pyconv.conv2d(given, weight, np.full(oc, -0.0, dtype), **settings)
+            assert not got.any()
+            np.testing.assert_array_equal(np.signbit(got), inside + padding == 0)
+            assert 0 < np.signbit(got).sum() < got.size
