@@ -4,11 +4,18 @@
 #     DEPTHWISE            pixels of a row, NCHW      an input row, by R output rows   wide maps, few channels
 #     DEPTHWISE_CHANNELS   channels of a pixel        the weights, by R pixels         NHWC; narrow and strided maps
 #
+# The second also serves groups of 2, 4, ... channels in and as many out, whole groups to a vector: the vector of a
+# pixel is permuted so that all lanes of a group hold the group's first channel, then its second.
+#
+#     pixel   a b c d | e f g h     ic 0   a a a a | e e e e     ic 1   b b b b | f f f f     ...
+#
 # Each output is the chain of _tile.pxd: from the bias, kh and kw ascending. The strip of DEPTHWISE is that of the other
 # tiles (_strip.pxd), that of DEPTHWISE_CHANNELS holds whole vectors of channels for each pixel (_channels.pxd).
 
 from pyconv._tile cimport MAX_M, MAX_NV, Taps
-from pyconv._vector cimport VECTOR_BYTES, VECTOR_REGISTERS, assume, muladd, muladd_each, real, vec
+from pyconv._vector cimport (
+    VECTOR_BYTES, VECTOR_REGISTERS, assume, f32v, muladd, muladd_each, real, spread_f32, spread_f64, vec,
+)
 
 cdef enum:
     MAX_ROWS = 4
@@ -20,33 +27,47 @@ cdef inline bint depthwise_fits(const int R, const int NV) noexcept nogil:
 
 
 cdef inline bint channels_fits(const int R) noexcept nogil:
-    # R accumulators and the weights of a tap; the pixels are operands in memory.
-    return R <= MAX_M and R + 1 <= VECTOR_REGISTERS
+    # R accumulators, the weights of a tap and a pixel.
+    return R <= MAX_M and R + 2 <= VECTOR_REGISTERS
+
+
+cdef inline vec spread(vec a, Py_ssize_t n, Py_ssize_t i) noexcept nogil:
+    if vec is f32v:
+        return spread_f32(a, n, i)
+    else:
+        return spread_f64(a, n, i)
 
 
 cdef inline void channels_tile(
-    const int R, const real *strip, Py_ssize_t step, const real *weights, const Taps *taps,
+    const bint GROUPED, const int R, const real *strip, Py_ssize_t step, const real *weights, const Taps *taps,
     const vec *bias, char *out, Py_ssize_t pitch,
 ) noexcept nogil:
-    # R neighbouring pixels of VL channels, `step` bytes apart in the strip: acc[r] += weights[tap] * strip[tap][r],
-    # lane by lane. A load for each multiply-add, as many as a processor does in a cycle.
+    # R neighbouring pixels of VL channels, `step` bytes apart in the strip: acc[r] += weights[ic][tap] * strip[tap][r],
+    # lane by lane, where each lane of a group gets the group's channel ic. A load for each multiply-add, as many as a
+    # processor does in a cycle; with groups a permutation, too.
     cdef:
         vec acc[MAX_M]
-        vec w
+        vec w, x
         int r
-        Py_ssize_t t
+        Py_ssize_t ic, t
+        Py_ssize_t n_ic = taps.n_ic if GROUPED else 1
         Py_ssize_t n_taps = taps.n_kh * taps.n_kw
         const char *pixel
+    assume(n_ic > 0)
     assume(n_taps > 0)
     for r in range(R):
         acc[r] = bias[0]
-    for t in range(n_taps):
-        pixel = <const char *> strip + taps.offset[t]
-        w = (<const vec *> weights)[0]
-        weights = weights + VECTOR_BYTES // sizeof(real)
-        for r in range(R):
-            acc[r] = muladd_each(acc[r], (<const vec *> pixel)[0], w)
-            pixel = pixel + step
+    for ic in range(n_ic):
+        for t in range(n_taps):
+            pixel = <const char *> strip + taps.offset[t]
+            w = (<const vec *> weights)[0]
+            weights = weights + VECTOR_BYTES // sizeof(real)
+            for r in range(R):
+                x = (<const vec *> pixel)[0]
+                if GROUPED:
+                    x = spread(x, n_ic, ic)
+                acc[r] = muladd_each(acc[r], x, w)
+                pixel = pixel + step
     for r in range(R):
         (<vec *> (out + r * pitch))[0] = acc[r]
 

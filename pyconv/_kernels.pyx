@@ -149,7 +149,14 @@ cdef void dc_taps(
     int R, const real *strip, Py_ssize_t step, const real *weights, const Taps *taps,
     const vec *bias, char *out, Py_ssize_t pitch,
 ) noexcept nogil:
-    channels_by_pixels(R, strip, step, weights, taps, bias, out, pitch)
+    channels_by_pixels(False, R, strip, step, weights, taps, bias, out, pitch)
+
+
+cdef void dc_groups(
+    int R, const real *strip, Py_ssize_t step, const real *weights, const Taps *taps,
+    const vec *bias, char *out, Py_ssize_t pitch,
+) noexcept nogil:
+    channels_by_pixels(True, R, strip, step, weights, taps, bias, out, pitch)
 
 
 cdef inline void run_tile_vec(
@@ -209,14 +216,24 @@ cdef inline void run_depthwise(
         run_depthwise_vec(SH, NV, R, strip, row_pitch, weights, taps, <const f64v *> bias, out, pitch)
 
 
+cdef inline void run_channels_vec(
+    int R, const real *strip, Py_ssize_t step, const real *weights, const Taps *taps,
+    const vec *bias, char *out, Py_ssize_t pitch,
+) noexcept nogil:
+    if taps.n_ic == 1:
+        dc_taps(R, strip, step, weights, taps, bias, out, pitch)
+    else:
+        dc_groups(R, strip, step, weights, taps, bias, out, pitch)
+
+
 cdef inline void run_channels(
     int R, const real *strip, Py_ssize_t step, const real *weights, const Taps *taps,
     const real *bias, char *out, Py_ssize_t pitch,
 ) noexcept nogil:
     if real is float:
-        dc_taps(R, strip, step, weights, taps, <const f32v *> bias, out, pitch)
+        run_channels_vec(R, strip, step, weights, taps, <const f32v *> bias, out, pitch)
     else:
-        dc_taps(R, strip, step, weights, taps, <const f64v *> bias, out, pitch)
+        run_channels_vec(R, strip, step, weights, taps, <const f64v *> bias, out, pitch)
 
 
 cdef void gather_strip(
@@ -560,7 +577,7 @@ cdef inline void multiply_channels(
         for block in range(t.block_begin, t.block_end):
             oc = block * VL
             lanes = min(VL, p.ocg - oc)
-            weights = group + p.bias_pitch + oc * p.kh * p.kw
+            weights = group + p.bias_pitch + oc * p.icg * p.kh * p.kw
             out = output_of(p, call, t, oc, 0, 0) + begin * out_row
             source = pixels.data + (block - t.block_begin) * VECTOR_BYTES + begin * row_step
             col = 0
@@ -940,7 +957,7 @@ cdef class Convolution:
         offsets = <Py_ssize_t *> self.tables
         segments = <Segment *> (offsets + p.kh + p.kw + p.kh * p.kw)
         p.ic_pitch = cols.length
-        p.row_pitch = p.ic_blk * p.ic_pitch * plan.slot
+        p.row_pitch = plan.strip_ic * p.ic_pitch * plan.slot
         p.kh_offset = offsets
         p.kw_offset = offsets + p.kh
         p.offset = offsets + p.kh + p.kw

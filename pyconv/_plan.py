@@ -110,7 +110,7 @@ class Plan:
         """Operations of a task, and 50 for each element that is gathered or stored: the time it takes in memory."""
         p = self.problem
         tasks = max(1, self.n_tasks)
-        gathered = self.g_blk * self.rows.length * self.ic_blk * self.n_ic_blk * self.cols.length * self.slot
+        gathered = self.g_blk * self.rows.length * self.strip_ic * self.n_ic_blk * self.cols.length * self.slot
         return self.flops // tasks + 50 * (gathered + p.mb * p.oc * p.oh * p.ow // tasks) + 1
 
     @property
@@ -152,8 +152,13 @@ class Plan:
         return np.dtype(self.problem.src_dtype).itemsize
 
     @property
+    def strip_ic(self) -> int:
+        """Channels of the reduction that lie beside one another in the strip; the others are lanes of a slot."""
+        return 1 if self.role == "dc" else self.ic_blk
+
+    @property
     def strip_bytes(self) -> int:
-        slots = self.rows.length * self.ic_blk * self.cols.length * self.slot
+        slots = self.rows.length * self.strip_ic * self.cols.length * self.slot
         return round_up(slots * item_size(self.problem), CACHE_LINE)
 
     @property
@@ -202,7 +207,7 @@ class Plan:
             "dw": f"{self.M[self.NV - 1]} rows x {self.NV} vectors of {self.lanes} pixels",
             "dc": f"{self.M[self.NV - 1]} pixels x {self.lanes} channels",
         }[self.role]
-        role = {"oc": "oc-vector", "ow": "ow-vector", "dw": "depthwise", "dc": "depthwise, channel vectors"}[self.role]
+        role = {"oc": "oc-vector", "ow": "ow-vector", "dw": "depthwise", "dc": "channel vectors"}[self.role]
         return (
             f"{self.isa}, {role}, tile {tile}, blocks of {self.oh_blk}x{self.ow_blk} of {p.oh}x{p.ow} pixels, "
             f"{self.n_tasks} tasks on {self.threads} thread{'s' if self.threads != 1 else ''}, "
@@ -238,7 +243,7 @@ def _blocks(p: ConvProblem, caches: Caches, overhang: int, unit: int, slot: int)
     on a wide map these are narrow. Rows are cut into whole tiles, `unit` pixels wide.
     """
     budget = caches.l2 // 4 // item_size(p) // slot
-    icg = p.ic // p.g
+    icg = p.ic // p.g if slot == 1 else 1
 
     def rows(oh_blk: int) -> Line:
         return _rows(p, oh_blk, slot)
@@ -369,6 +374,8 @@ def make_plan(
         fitting = caches.l2 // 4 // (window * table.vector_bytes)
         slot = lanes * max(1, min(n_oc_blk, _NEIGHBOURS // table.vector_bytes, fitting))
     oh_blk, ow_blk, ic_blk, rows, cols = _blocks(p, caches, overhang, unit, slot)
+    if role == "dc":
+        ic_blk = icg
     # The sums of one block's tiles in a row, where they wait for the next channels.
     row_sums = ceil_div(ow_blk, unit) * tile_bytes(role, nv, largest_m, table.vector_bytes)
     panel = p.kh * p.kw * nv * table.vector_bytes

@@ -150,6 +150,12 @@ def row_cycles(p: ConvProblem, table: TileTable, caches: Caches, tile: tuple[str
     return cycles * (1.08 if far else 1.0)
 
 
+def in_channel_vectors(p: ConvProblem, lanes: int) -> bool:
+    """Whether a vector of channels holds whole groups, of as many channels out as in."""
+    icg = p.ic // p.g
+    return p.ic == p.oc and (icg == 1 or (icg < lanes and lanes % icg == 0))
+
+
 def choose_tile(p: ConvProblem, table: TileTable, caches: Caches, channels_last: bool) -> tuple[str, int]:
     """Choose the cheapest (role, NV)."""
     lanes = table.vector_bytes // item_size(p)
@@ -157,7 +163,10 @@ def choose_tile(p: ConvProblem, table: TileTable, caches: Caches, channels_last:
     # Beside channel vectors, whose time goes with the pixels, vectors of pixels pay for each row as for 7 pixels (at
     # stride 2 for 5) and for each vector as for 0.65 of its lanes (measured: 3x3 to 7x7, 8 and 16 lanes, both dtypes).
     wide = (7 if p.sw == 1 else 5) + 0.65 * round_up(p.ow, lanes) <= p.ow
-    if p.ic == p.oc == p.g and 2 * p.g >= lanes and not (of_pixels and wide and not channels_last):
+    # Groups of several channels take a permutation for each multiply-add: where the image has to be transposed for it,
+    # too, the other roles are faster (measured, groups of 2 to 8).
+    grouped = p.g < p.ic
+    if in_channel_vectors(p, lanes) and 2 * p.ic >= lanes and (channels_last or not (grouped or (of_pixels and wide))):
         return "dc", 1
     if of_pixels:
         most = table.most("dw")

@@ -91,6 +91,23 @@ cdef extern from *:
     #define second_f64(a, b) SHUFFLE(i64v, a, b, INDICES(SECOND_, F64_LANES))
     #define even_f32q(a, b) SHUFFLE(i32q, a, b, EVEN_4)
     #define even_f64q(a, b) SHUFFLE(i64q, a, b, EVEN_2)
+    #define IOTA_2  0, 1
+    #define IOTA_4  IOTA_2, 2, 3
+    #define IOTA_8  IOTA_4, 4, 5, 6, 7
+    #define IOTA_16 IOTA_8, 8, 9, 10, 11, 12, 13, 14, 15
+    #define SPREAD(iota, n, i) ((iota & -(n)) + (i))
+    #if defined(__clang__)
+    #  define spread_f32(a, n, i) __extension__ ({ \
+           f32v from = (a), to; i32v at = SPREAD(((i32v){INDICES(IOTA_, F32_LANES)}), (int)(n), (int)(i)); \
+           for (int lane = 0; lane < F32_LANES; ++lane) to[lane] = from[at[lane]]; to; })
+    #  define spread_f64(a, n, i) __extension__ ({ \
+           f64v from = (a), to; i64v at = SPREAD(((i64v){INDICES(IOTA_, F64_LANES)}), (long long)(n), (long long)(i)); \
+           for (int lane = 0; lane < F64_LANES; ++lane) to[lane] = from[at[lane]]; to; })
+    #else
+    #  define spread_f32(a, n, i) __builtin_shuffle(a, SPREAD(((i32v){INDICES(IOTA_, F32_LANES)}), (int)(n), (int)(i)))
+    #  define spread_f64(a, n, i) \
+           __builtin_shuffle(a, SPREAD(((i64v){INDICES(IOTA_, F64_LANES)}), (long long)(n), (long long)(i)))
+    #endif
     #define zeros_f32() ((f32v){0})
     #define zeros_f64() ((f64v){0})
     """
@@ -126,6 +143,9 @@ cdef extern from *:
     f64v second_f64(f64v a, f64v b) noexcept nogil
     f32q even_f32q(f32q a, f32q b) noexcept nogil
     f64q even_f64q(f64q a, f64q b) noexcept nogil
+    # Element i of every n neighbours (a power of two) in the place of all of them.
+    f32v spread_f32(f32v a, Py_ssize_t n, Py_ssize_t i) noexcept nogil
+    f64v spread_f64(f64v a, Py_ssize_t n, Py_ssize_t i) noexcept nogil
     f32v zeros_f32() noexcept nogil
     f64v zeros_f64() noexcept nogil
 

@@ -273,6 +273,15 @@ def _depthwise_channels_last() -> Iterator[Case]:
             yield _case((channels, channels), (25, 38), kernel, groups=channels, **layouts, **arguments)
 
 
+def _groups_channels_last() -> Iterator[Case]:
+    layouts = {"x_layout": "channels_last", "out_layout": "channels_last"}
+    for icg in (2, 3, 4, 8):
+        for groups in (4, 11, 32):
+            channels = (icg * groups, icg * groups)
+            yield _case(channels, (20, 31), (3, 3), padding=1, groups=groups, **layouts)
+            yield _case(channels, (9, 7), (2, 3), stride=2, dilation=(1, 2), groups=groups, **layouts)
+
+
 def _depthwise_in_channel_vectors() -> Iterator[Case]:
     # Planes whose channels are transposed, in whole rows and in pieces of rows, and whose last vector is not full.
     for channels in (8, 44, 72):
@@ -308,6 +317,7 @@ _FAMILIES = (
     _large_kernel_and_stride,
     _more_than_one_strip,
     _depthwise_channels_last,
+    _groups_channels_last,
     _depthwise_in_channel_vectors,
     _pairs_of_columns,
 )

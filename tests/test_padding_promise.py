@@ -19,6 +19,7 @@ from _cases import random_case
 from _compare import difference
 from _problems import Call, Case, seeds
 from _values import gaussian
+from pyconv._dispatch import forced
 
 pytestmark = pytest.mark.usefixtures("parallel_at_any_size")
 
@@ -118,14 +119,15 @@ def test_padded_zeros_have_a_sign(isa: str, dtype: str, size: tuple[int, int]) -
         weight = np.where(rng.random((oc, 2, 5, 3)) < 0.03, -1, 1).astype(dtype)
         weight[0] = -1
         settings = {"stride": (2, 1), "padding": ((3, 2), (1, 0))}
-        # +0.0: the image under a negative weight, the padding under a positive one.
-        inside = pyconv.conv2d(np.ones_like(x), (weight < 0).astype(dtype), **settings)
-        padding = (weight > 0).sum((1, 2, 3))[:, None, None] - pyconv.conv2d(
-            np.ones_like(x), (weight > 0).astype(dtype), **settings
-        )
-        for channels_last in (False, True):
-            given = x.transpose(0, 2, 3, 1).copy().transpose(0, 3, 1, 2) if channels_last else x
-            got = pyconv.conv2d(given, weight, np.full(oc, -0.0, dtype), **settings)
-            assert not got.any()
-            np.testing.assert_array_equal(np.signbit(got), inside + padding == 0)
-            assert 0 < np.signbit(got).sum() < got.size
+        with forced(isa):
+            # +0.0: the image under a negative weight, the padding under a positive one.
+            ones = np.ones_like(x)
+            inside = pyconv.conv2d(ones, (weight < 0).astype(dtype), **settings)
+            positive = (weight > 0).sum((1, 2, 3))[:, None, None]
+            padding = positive - pyconv.conv2d(ones, (weight > 0).astype(dtype), **settings)
+            for channels_last in (False, True):
+                given = x.transpose(0, 2, 3, 1).copy().transpose(0, 3, 1, 2) if channels_last else x
+                got = pyconv.conv2d(given, weight, np.full(oc, -0.0, dtype), **settings)
+                assert not got.any()
+                np.testing.assert_array_equal(np.signbit(got), inside + padding == 0)
+                assert 0 < np.signbit(got).sum() < got.size

@@ -157,6 +157,25 @@ def test_depthwise_tile_of_channels(isa: str, dtype: str) -> None:
                     check(make_plan(p, kernels.tiles, CACHES, 1, False, (role, nv, pixels)), rng)
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_groups_in_a_vector(isa: str, dtype: str) -> None:
+    """2, 4, ... channels to a group, by vectors that hold several groups."""
+    rng = np.random.default_rng(3)
+    with forced(isa) as kernels:
+        lanes = kernels.tiles.vector_bytes // np.dtype(dtype).itemsize
+        tiles = [tile for tile in kernels.module.variants() if tile[0] == "dc"]
+        for icg in (2, 4, 8):
+            if icg >= lanes:
+                continue
+            for role, nv, pixels in tiles:
+                for more in (0, 1):
+                    p = problem(
+                        dtype, g=lanes // icg + more, icg=icg, ocg=icg, oh=2, ow=pixels + more,
+                        kh=2, kw=1 + 2 * more, sh=1, sw=1 + more,
+                    )  # fmt: skip
+                    check(make_plan(p, kernels.tiles, CACHES, 1, False, (role, nv, pixels)), rng)
+
+
 def test_the_plan_names_listed_tiles_only(isa: str) -> None:
     rng = np.random.default_rng(3)
     with forced(isa) as kernels:
