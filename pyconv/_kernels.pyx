@@ -264,7 +264,8 @@ cdef void gather_dense_strip(
 
 
 cdef inline void gather_from(
-    const Lowered *p, real *strip, const pixel *pixels, const Image *image, const Task *t, Py_ssize_t n_ic, bint cleared,
+    const Lowered *p, real *strip, const pixel *pixels, const Image *image, const Task *t, Py_ssize_t n_ic,
+    bint cleared,
 ) noexcept nogil:
     if p.role == DEPTHWISE_CHANNELS:
         gather_channels_strip(p, strip, pixels, image, t, n_ic)
@@ -332,13 +333,15 @@ cdef inline bint fits_output(
     )
 
 
-cdef inline bint holds_negative_zero(const real *first, Py_ssize_t pitch, Py_ssize_t rows, Py_ssize_t n) noexcept nogil:
+cdef inline bint holds_negative_zero(
+    const real *first, Py_ssize_t pitch, Py_ssize_t rows, Py_ssize_t n,
+) noexcept nogil:
     # In rows of n neighbours, `pitch` bytes apart. Compared as integers: -0.0 == 0.0.
     cdef:
-        Py_ssize_t r, i
+        Py_ssize_t _row, i
         bint found = False
         const char *row = <const char *> first
-    for r in range(rows):
+    for _row in range(rows):
         for i in range(n):
             if real is float:
                 found |= (<const uint32 *> row)[i] == <uint32> 1 << 31
@@ -350,8 +353,8 @@ cdef inline bint holds_negative_zero(const real *first, Py_ssize_t pitch, Py_ssi
 
 cdef inline void take_rows(const Lowered *p, Pass *q, Py_ssize_t oh) noexcept nogil:
     # The taps of output row oh: without the rows of the kernel that lie in a padding of zeros, above and below the
-    # image, if the weights are finite. What is left out is +0.0 or -0.0, and to add that changes one number: -0.0. The
-    # sum of all taps is therefore that of the others, or it is +0.0 where theirs is -0.0: `run_tile_again` looks for it.
+    # image, if the weights are finite. What is left out is +0.0 or -0.0, and to add that changes one number: -0.0. So
+    # the sum of all taps is that of the others, or it is +0.0 where theirs is -0.0: `run_tile_again` looks for that.
     cdef:
         Py_ssize_t low = 0
         Py_ssize_t high = p.kh
