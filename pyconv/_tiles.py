@@ -164,9 +164,13 @@ def choose_tile(p: ConvProblem, table: TileTable, caches: Caches, channels_last:
     # stride 2 for 5) and for each vector as for 0.65 of its lanes (measured: 3x3 to 7x7, 8 and 16 lanes, both dtypes).
     wide = (7 if p.sw == 1 else 5) + 0.65 * round_up(p.ow, lanes) <= p.ow
     # Groups of several channels take a permutation for each multiply-add: where the image has to be transposed for it,
-    # too, the other roles are faster (measured, groups of 2 to 8).
-    grouped = p.g < p.ic
-    if in_channel_vectors(p, lanes) and 2 * p.ic >= lanes and (channels_last or not (grouped or (of_pixels and wide))):
+    # too, or where groups are wide and vectors of pixels not strided, the other roles are faster (measured, groups of
+    # 2 to 8 channels).
+    icg = p.ic // p.g
+    elsewhere = icg > 1 or (of_pixels and wide)
+    if channels_last:
+        elsewhere = icg > 4 and p.sw == 1
+    if in_channel_vectors(p, lanes) and 2 * p.ic >= lanes and not elsewhere:
         return "dc", 1
     if of_pixels:
         most = table.most("dw")
