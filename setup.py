@@ -59,6 +59,7 @@ UNROLL = {
 }
 KERNEL = [*INLINE, "-ffp-contract=fast", "-fno-math-errno", "-fvisibility=hidden"]
 OPENMP = ["-fopenmp"]
+INTEGERS = "-DPYCONV_INTEGERS"
 HARDEN = ["-Wl,-z,relro,-z,now,-z,noexecstack"] if platform.system() == "Linux" else []
 
 
@@ -70,7 +71,7 @@ def compiler() -> str:
 
 
 def kernels(level: str, flags: list[str]) -> Extension:
-    """Describe the extension module of one level."""
+    """Describe the extension module of one level, or of its integers."""
     return Extension(
         f"pyconv._kernels_{level}",
         ["pyconv/_kernels.pyx"],
@@ -94,7 +95,7 @@ def extensions() -> list[Extension]:
         build_dir="build/cython/cpu",
         compiler_directives=DIRECTIVES,
     )
-    for level, flags in LEVELS.items():
+    for level, flags in [*LEVELS.items(), *((f"{level}_int", [*flags, INTEGERS]) for level, flags in LEVELS.items())]:
         modules += cythonize(
             [kernels(level, flags)],
             build_dir=f"build/cython/{level}",

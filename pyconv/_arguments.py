@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeGuard, TypeVar
 
 import numpy as np
 
+from pyconv._dtypes import is_float, is_image, is_parameter
 from pyconv._errors import ConvError, ConvTypeError, not_implemented, wrong_type
 
 if TYPE_CHECKING:
@@ -38,12 +39,11 @@ T = TypeVar("T")
 
 PADDING_MODES: Final = ("zeros", "reflect", "replicate", "circular")
 
-_FLOATS: Final = frozenset(map(np.dtype, ("float32", "float64")))
-_IMAGES: Final = _FLOATS | frozenset(map(np.dtype, "?bBhHiIlLqQ"))  # bool and every int
-
-_ALLOWED: Final = "allowed are float32 and float64, for the input also bool and integers"
+_PARAMETERS: Final = "a float of 16, 32 or 64 bits, complex64 or complex128"
+_ALLOWED: Final = f"it must be {_PARAMETERS}, or an integer, the input also bool"
 
 _ONLY_INT: Final = frozenset([int])
+_USUAL: Final = frozenset(map(np.dtype, ("float32", "float64", "uint8")))  # told from others without their names
 
 
 # --- integers -------------------------------------------------------------------------------------
@@ -198,11 +198,11 @@ def array(value: object, name: str) -> NDArray[Any]:
 
     A copy is made only of what is byte-swapped or misaligned, and keeps the order of the axes.
     """
-    if type(value) is np.ndarray and value.dtype in _IMAGES and value.flags.aligned:
+    if type(value) is np.ndarray and value.dtype in _USUAL and value.flags.aligned:
         return value
     found = read(value, name)
     native = found.dtype.newbyteorder("=")
-    if native not in _IMAGES:
+    if not is_image(native):
         raise not_implemented(found.dtype, name, _ALLOWED)
     if found.dtype.isnative and found.flags.aligned:
         return found
@@ -245,9 +245,9 @@ def float_dtype(value: object) -> np.dtype[Any]:
     try:
         dtype: np.dtype[Any] = np.dtype(value)  # type: ignore[call-overload]
     except TypeError as error:
-        raise ConvTypeError(f"dtype must be float32 or float64, got {value!r}") from error
-    if dtype not in _FLOATS:
-        raise ConvTypeError(f"dtype must be float32 or float64, got {dtype}")
+        raise ConvTypeError(f"dtype must be {_PARAMETERS}, got {value!r}") from error
+    if not is_float(dtype):
+        raise ConvTypeError(f"dtype must be {_PARAMETERS}, got {dtype}")
     return dtype
 
 
@@ -257,9 +257,9 @@ def check_dtypes(x: np.dtype[Any], weight: np.dtype[Any], bias: np.dtype[Any] | 
     The weights decide: they come with a model, the image comes from anywhere. So it is the image
     that a message tells to convert.
     """
-    if weight not in _FLOATS:
+    if not is_parameter(weight):
         raise not_implemented(weight, "weight", _ALLOWED)
-    if x in _FLOATS and x != weight:
+    if (is_float(x) or not is_float(weight)) and x != weight:
         raise ConvTypeError(
             f"Input type ({x}) and weight type ({weight}) should be the same: use input.astype('{weight}')"
         )

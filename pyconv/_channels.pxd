@@ -7,8 +7,8 @@
 from libc.string cimport memcpy, memset
 
 from pyconv._copy cimport copy_pixels
-from pyconv._strip cimport ZEROS, Axis, Image, Run, pixel, run_of, source_of
-from pyconv._vector cimport VECTOR_BYTES, f32v, f64v, real, transpose8, vec, zeros_f32, zeros_f64
+from pyconv._strip cimport ZEROS, Axis, Image, Run, pixel, put, run_of, source_of
+from pyconv._vector cimport VECTOR_BYTES, f32, f32v, f64v, real, transpose8, vec, zeros_f32, zeros_f64
 
 
 cdef inline void gather_slot(
@@ -23,7 +23,7 @@ cdef inline void gather_slot(
         return
     line = line + source * image.iw_stride
     for c in range(n_ch):
-        channels[c] = <real> (<const pixel *> (line + c * image.ic_stride))[0]
+        put(channels + c, <const pixel *> (line + c * image.ic_stride))
     for c in range(n_ch, slot):
         channels[c] = 0
 
@@ -34,7 +34,7 @@ cdef inline void clear_vector(vec *channels, vec zeros) noexcept nogil:
 
 cdef inline void clear_last(real *channels, Py_ssize_t slot) noexcept nogil:
     # The last vector of a slot.
-    if real is float:
+    if real is f32:
         clear_vector(<f32v *> (channels + slot) - 1, zeros_f32())
     else:
         clear_vector(<f64v *> (channels + slot) - 1, zeros_f64())

@@ -7,7 +7,7 @@
 from libc.string cimport memcpy
 
 from pyconv._vector cimport (
-    VECTOR_BYTES, even_f32, even_f32q, even_f64, even_f64q, f32q, f32v, f64q, f64v, first_f32, first_f64, real,
+    VECTOR_BYTES, f32, even_f32, even_f32q, even_f64, even_f64q, f32q, f32v, f64q, f64v, first_f32, first_f64, real,
     second_f32, second_f64, vec, zeros_f32, zeros_f64,
 )
 
@@ -37,7 +37,7 @@ cdef inline void copy_vectors(char *out, const vec *values, Py_ssize_t bytes) no
 cdef inline void copy_row(char *out, const real *values, Py_ssize_t n) noexcept nogil:
     # n neighbours, without a call: rows are short.
     if n * <Py_ssize_t> sizeof(real) >= VECTOR_BYTES:
-        if real is float:
+        if real is f32:
             copy_vectors(out, <const f32v *> values, n * sizeof(real))
         else:
             copy_vectors(out, <const f64v *> values, n * sizeof(real))
@@ -66,7 +66,7 @@ cdef inline void copy_rows(
     if n * <Py_ssize_t> sizeof(real) < VECTOR_BYTES:
         for row in range(rows):
             copy_row(<char *> (to + row * to_pitch), <const real *> (<const char *> source + row * pitch), n)
-    elif real is float:
+    elif real is f32:
         copy_rows_vec(<char *> to, to_pitch * 4, <const f32v *> source, pitch, rows, n * 4)
     else:
         copy_rows_vec(<char *> to, to_pitch * 8, <const f64v *> source, pitch, rows, n * 8)
@@ -119,11 +119,11 @@ cdef inline void copy_even(real *to, const real *source, Py_ssize_t n) noexcept 
         for i in range(n):
             to[i] = source[2 * i]
     elif n < lanes:
-        if real is float:
+        if real is f32:
             copy_even_few(<f32q *> to, source, n, few)
         else:
             copy_even_few(<f64q *> to, source, n, few)
-    elif real is float:
+    elif real is f32:
         copy_even_vec(<f32v *> to, source, n, lanes)
     else:
         copy_even_vec(<f64v *> to, source, n, lanes)
@@ -148,7 +148,7 @@ cdef inline void copy_pairs_vec(vec *even, vec *odd, const real *source, Py_ssiz
 cdef inline void copy_pairs(real *even, real *odd, const real *source, Py_ssize_t n) noexcept nogil:
     # n pairs of neighbours, a vector or more, taken apart.
     cdef Py_ssize_t lanes = VECTOR_BYTES // sizeof(real)
-    if real is float:
+    if real is f32:
         copy_pairs_vec(<f32v *> even, <f32v *> odd, source, n, lanes)
     else:
         copy_pairs_vec(<f64v *> even, <f64v *> odd, source, n, lanes)
@@ -171,7 +171,7 @@ cdef inline void clear_ends(real *row, Py_ssize_t low, Py_ssize_t high, Py_ssize
             row[i] = 0
         for i in range(high, end):
             row[i] = 0
-    elif real is float:
+    elif real is f32:
         clear_ends_vec(<f32v *> row, <f32v *> (row + end - lanes), zeros_f32(), low, end - high)
     else:
         clear_ends_vec(<f64v *> row, <f64v *> (row + end - lanes), zeros_f64(), low, end - high)
@@ -191,7 +191,7 @@ cdef inline void copy_pixels(
     real *to, Py_ssize_t slot, const real *source, Py_ssize_t pitch, Py_ssize_t n_ch, Py_ssize_t n,
 ) noexcept nogil:
     # n pixels of n_ch neighbouring channels, a vector or more: `slot` elements apart there, `pitch` bytes apart here.
-    if real is float:
+    if real is f32:
         copy_pixels_vec(to, slot, <const f32v *> source, pitch, n_ch * sizeof(real), n)
     else:
         copy_pixels_vec(to, slot, <const f64v *> source, pitch, n_ch * sizeof(real), n)

@@ -14,7 +14,7 @@
 
 from pyconv._tile cimport MAX_M, MAX_NV, Taps
 from pyconv._vector cimport (
-    VECTOR_BYTES, VECTOR_REGISTERS, assume, f32v, muladd, muladd_each, real, spread_f32, spread_f64, vec,
+    INTEGERS, VECTOR_BYTES, VECTOR_REGISTERS, assume, f32v, muladd, muladd_each, real, spread_f32, spread_f64, vec,
 )
 
 cdef enum:
@@ -23,12 +23,12 @@ cdef enum:
 
 cdef inline bint depthwise_fits(const int R, const int NV) noexcept nogil:
     # R * NV accumulators, NV vectors of the input row, one weight.
-    return R <= MAX_ROWS and R * NV + NV + 1 <= VECTOR_REGISTERS
+    return not INTEGERS and R <= MAX_ROWS and R * NV + NV + 1 <= VECTOR_REGISTERS
 
 
 cdef inline bint channels_fits(const int R) noexcept nogil:
     # R accumulators, the weights of a tap and a pixel.
-    return R <= MAX_M and R + 2 <= VECTOR_REGISTERS
+    return not INTEGERS and R <= MAX_M and R + 2 <= VECTOR_REGISTERS
 
 
 cdef inline vec spread(vec a, Py_ssize_t n, Py_ssize_t i) noexcept nogil:

@@ -62,8 +62,8 @@ def supported() -> tuple[str, ...]:
     return levels
 
 
-def _load(level: str) -> Kernels:
-    module = importlib.import_module(f"pyconv.{LEVELS[level]}")
+def _load(level: str, *, integers: bool) -> Kernels:
+    module = importlib.import_module(f"pyconv.{LEVELS[level]}" + ("_int" if integers else ""))
     depthwise = [kernel for kernel in _DEPTHWISE_KERNELS if module.has_depthwise(*kernel)]
     width = module.vector_bytes()
     tiles = TileTable.of(level, width, module.variants(), depthwise, _cpu().multiply_adds_per_cycle(width))
@@ -116,16 +116,17 @@ def isa() -> str:
     return _current.isa
 
 
-def kernels() -> Kernels:
-    """Return the build in use."""
-    return _current
+def kernels(*, integers: bool = False) -> Kernels:
+    """Return the build in use, for sums of floats or of integers."""
+    return build_of(_current.isa, integers=True) if integers else _current
 
 
-def build_of(level: str) -> Kernels:
-    """Return the build of an available level, loading it the first time: most processes need one."""
-    if level not in _loaded:
-        _loaded[level] = _load(level)
-    return _loaded[level]
+def build_of(level: str, *, integers: bool = False) -> Kernels:
+    """Return a build of an available level, loading it the first time: most processes need one."""
+    build = _loaded.get((level, integers))
+    if build is None:
+        build = _loaded[level, integers] = _load(level, integers=integers)
+    return build
 
 
 @contextmanager
@@ -147,5 +148,5 @@ if not _AVAILABLE:
         f"pyconv was built for {', '.join(_BUILT) or 'no instruction set'}, and this processor supports "
         f"{', '.join(supported()) or 'none of its levels (x86-64-v2 is the lowest)'}"
     )
-_loaded: dict[str, Kernels] = {}
+_loaded: dict[tuple[str, bool], Kernels] = {}
 _current = build_of(_lowered(_AVAILABLE[-1], _AVAILABLE))

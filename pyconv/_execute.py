@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from pyconv import _dtypes
 from pyconv._caches import detect
 from pyconv._dispatch import Kernels, build_of, kernels
 from pyconv._plan import Plan, is_serial, make_plan
@@ -38,7 +39,8 @@ def _lower(plan: Plan) -> Any:
     packed = plan.packed_size * item_size(plan.problem)
     if max(packed, plan.scratch_bytes) > _MOST:
         raise MemoryError(f"{packed} bytes of packed weights and {plan.scratch_bytes} of scratch for a convolution")
-    return build_of(plan.isa).module.Convolution(plan)
+    build = build_of(plan.isa, integers=_dtypes.sums_integers(plan.problem.dtype))
+    return build.module.Convolution(plan)
 
 
 def aligned_empty(shape: tuple[int, ...], dtype: str | np.dtype[Any]) -> Array:
@@ -91,7 +93,6 @@ class Step(NamedTuple):
     caches: Caches
     plan: Plan
     packing: str
-    packed_size: int
     convolution: Any  # the plan, lowered by the build
 
 
@@ -108,24 +109,26 @@ class Job:
         Spatial axes of the arrays.
     """
 
-    __slots__ = ("_axes", "_channels_last", "_last", "_problem", "_serial")
+    __slots__ = ("_axes", "_channels_last", "_integers", "_last", "_narrow", "_problem", "_serial")
 
     def __init__(self, problem: ConvProblem, *, channels_last: bool, axes: int = 2) -> None:
         self._problem = problem
         self._channels_last = channels_last
         self._axes = axes
         self._serial = is_serial(problem)
+        self._integers = _dtypes.sums_integers(problem.dtype)
+        self._narrow = problem.dst_dtype != problem.dtype
         self._last: Step | None = None
 
     def step(self, num_threads: int | None) -> Step:
         """Return the plan for at most this many threads (None: as many as the process allows)."""
-        build = kernels()
+        build = kernels(integers=self._integers)
         # OpenMP's own limit counts too: it is what threadpoolctl and the affinity mask set.
         threads = 1 if self._serial else min(threads_for(num_threads), build.module.max_threads())
         last = self._last
         if last is None or last.threads != threads or last.build is not build or last.caches is not CACHES:
             plan = make_plan(self._problem, build.tiles, CACHES, threads, self._channels_last)
-            self._last = last = Step(threads, build, CACHES, plan, plan.packing, plan.packed_size, _lower(plan))
+            self._last = last = Step(threads, build, CACHES, plan, plan.packing, _lower(plan))
         return last
 
     def run(
@@ -156,11 +159,22 @@ class Job:
         step = self.step(num_threads)
         packed = None if packs is None else packs.get(step.packing)
         if packed is None:
-            packed = empty_result((step.packed_size,), weight.dtype)
-            step.convolution.pack(weight, bias, packed)
+            packed = _pack(step.plan, step.convolution, weight, bias)
             if packs is not None:
                 packs[step.packing] = packed
+        if self._narrow:
+            x, out = _dtypes.bits(x), _dtypes.bits(out)
         step.convolution(x, packed, out, step.plan.threads, self._axes)
+
+
+def _pack(plan: Plan, convolution: Any, weight: Array, bias: Array | None) -> Array:
+    """Return bias and weights in the order in which the kernel reads them, in the dtype that it sums in."""
+    dtype = np.dtype(plan.problem.dtype)
+    packed = empty_result((plan.packed_size,), dtype)
+    if weight.dtype != dtype:
+        weight, bias = weight.astype(dtype), None if bias is None else bias.astype(dtype)
+    convolution.pack(weight, bias, packed)
+    return packed
 
 
 @lru_cache(maxsize=1024)
@@ -170,12 +184,11 @@ def job_for(problem: ConvProblem, axes: int, x: Layout, out: Layout) -> Job:
     if row and _collapses(*x) and _collapses(*out):
         problem = row
     pixel, channel = out[1][-1], out[1][-1 - axes]
-    return Job(problem, channels_last=channel == item_size(problem) != pixel, axes=axes)
+    return Job(problem, channels_last=channel == _dtypes.item_size(problem.dst_dtype) != pixel, axes=axes)
 
 
 def run(plan: Plan, x: Array, weight: Array, bias: Array | None, out: Array) -> None:
     """Carry out one plan on arrays (mb, ic, ih, iw), (oc, ic // g, kh, kw), (oc,) and (mb, oc, oh, ow)."""
     convolution = _lower(plan)
-    packed = empty_result((plan.packed_size,), weight.dtype)
-    convolution.pack(weight, bias, packed)
-    convolution(x, packed, out, plan.threads, 2)
+    packed = _pack(plan, convolution, weight, bias)
+    convolution(_dtypes.bits(x), packed, _dtypes.bits(out), plan.threads, 2)

@@ -8,7 +8,7 @@
 
 from pyconv._depthwise cimport channels_fits, channels_tile, depthwise_fits, depthwise_tile
 from pyconv._tile cimport Taps, tile, tile_fits
-from pyconv._vector cimport real, vec
+from pyconv._vector cimport INTEGERS, real, vec
 
 
 cdef inline void _fitting(
@@ -110,6 +110,8 @@ cdef inline void depthwise_by_nv(
 
 
 cdef inline bint depthwise_exists(Py_ssize_t KH, Py_ssize_t SH) noexcept nogil:
+    if INTEGERS:
+        return False
     return True if SH == 1 else SH == 2 and (KH == 3 or KH == 5 or KH == 7)
 
 

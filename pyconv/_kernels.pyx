@@ -25,20 +25,22 @@ from libc.string cimport memset
 from pyconv._ahead cimport Ahead, look_ahead, pixels_of
 from pyconv._channels cimport gather_channels
 from pyconv._depthwise cimport MAX_ROWS, channels_fits, depthwise_fits
+from pyconv._half cimport brain, half
 from pyconv._instances cimport by_nv, channels_by_pixels, depthwise_by_nv, depthwise_exists
 from pyconv._lowered cimport (
-    BOOL, FLOAT32, INT8, INT16, INT32, UINT8, UINT16, UINT32, UINT64, Call, Lowered, Task, decode,
+    BFLOAT16, BOOL, FLOAT16, FLOAT32, FLOAT64, INT8, INT16, INT32, UINT8, UINT16, UINT32, UINT64, Call, Lowered, Task,
+    decode,
 )
 from pyconv._pack cimport all_finite, pack_group
 from pyconv._peak cimport CHAINS, multiply_add_chains
 from pyconv._split cimport Split, size_of, split, split_by, start_of
-from pyconv._store cimport scatter
+from pyconv._store cimport scatter_as
 from pyconv._strip cimport (
     Axis, Image, Segment, gather, gather_dense, int16, int32, int64, int8, is_dense, pixel, uint16, uint32, uint64,
     uint8,
 )
 from pyconv._tile cimport DEPTHWISE, DEPTHWISE_CHANNELS, MAX_M, MAX_NV, OC_VECTOR, OW_VECTOR, Taps, tile_fits
-from pyconv._vector cimport VECTOR_BYTES, f32v, f64v, real, vec
+from pyconv._vector cimport INTEGERS, VECTOR_BYTES, f32, f32v, f64, f64v, real, vec
 
 cdef extern from "omp.h" nogil:
     int omp_get_max_threads()
@@ -55,7 +57,12 @@ cdef enum:
 
 ROLES = {"oc": OC_VECTOR, "ow": OW_VECTOR, "dw": DEPTHWISE, "dc": DEPTHWISE_CHANNELS}
 PADDING_MODES = ("zeros", "reflect", "replicate", "circular")  # in the order of _strip.pxd
-PIXELS = ("float32", "float64", "bool", "uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64")
+# What this build sums in 4 and in 8 bytes (FLOAT32 and FLOAT64 below): dtypes of the same bits.
+SUMS = ({"uint32", "int32"}, {"uint64", "int64"}) if INTEGERS else ({"float32"}, {"float64"})
+PIXELS = (
+    "float32", "float64", "bool", "uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64", "float16",
+    "bfloat16",
+)
 
 # The instances' doors: a C function for each role and kernel.
 
@@ -178,7 +185,7 @@ cdef inline void run_tile(
     int role, int NV, int M, const real *strip, const real *weights, const Taps *taps,
     const real *start, bint first, char *out, Py_ssize_t pitch,
 ) noexcept nogil:
-    if real is float:
+    if real is f32:
         run_tile_vec(
             role, NV, M, strip, weights, taps, <const f32v *> start, first, out, pitch)
     else:
@@ -210,7 +217,7 @@ cdef inline void run_depthwise(
     Py_ssize_t SH, int NV, int R, const real *strip, Py_ssize_t row_pitch, const real *weights, const Taps *taps,
     const real *bias, char *out, Py_ssize_t pitch,
 ) noexcept nogil:
-    if real is float:
+    if real is f32:
         run_depthwise_vec(SH, NV, R, strip, row_pitch, weights, taps, <const f32v *> bias, out, pitch)
     else:
         run_depthwise_vec(SH, NV, R, strip, row_pitch, weights, taps, <const f64v *> bias, out, pitch)
@@ -230,7 +237,7 @@ cdef inline void run_channels(
     int R, const real *strip, Py_ssize_t step, const real *weights, const Taps *taps,
     const real *bias, char *out, Py_ssize_t pitch,
 ) noexcept nogil:
-    if real is float:
+    if real is f32:
         run_channels_vec(R, strip, step, weights, taps, <const f32v *> bias, out, pitch)
     else:
         run_channels_vec(R, strip, step, weights, taps, <const f64v *> bias, out, pitch)
@@ -267,7 +274,7 @@ cdef inline void gather_from(
     const Lowered *p, real *strip, const pixel *pixels, const Image *image, const Task *t, Py_ssize_t n_ic,
     bint cleared,
 ) noexcept nogil:
-    if p.role == DEPTHWISE_CHANNELS:
+    if not INTEGERS and p.role == DEPTHWISE_CHANNELS:
         gather_channels_strip(p, strip, pixels, image, t, n_ic)
         return
     if pixel is real:
@@ -282,7 +289,7 @@ cdef inline void gather_pixels(
 ) noexcept nogil:
     # From the image's dtype to the accumulator's. float32 accumulators take the integers that they hold exactly.
     # `cleared`: the strip held the same pixels of another group before.
-    if p.pixel == p.dtype:
+    if p.pixel == p.dtype or (INTEGERS and real is f64):
         gather_from(p, strip, <const real *> image.data, image, t, n_ic, cleared)
     elif p.pixel == UINT8 or p.pixel == BOOL:
         gather_from(p, strip, <const uint8 *> image.data, image, t, n_ic, cleared)
@@ -292,7 +299,13 @@ cdef inline void gather_pixels(
         gather_from(p, strip, <const uint16 *> image.data, image, t, n_ic, cleared)
     elif p.pixel == INT16:
         gather_from(p, strip, <const int16 *> image.data, image, t, n_ic, cleared)
-    elif real is double:
+    elif INTEGERS:
+        pass
+    elif p.pixel == FLOAT16:
+        gather_from(p, strip, <const half *> image.data, image, t, n_ic, cleared)
+    elif p.pixel == BFLOAT16:
+        gather_from(p, strip, <const brain *> image.data, image, t, n_ic, cleared)
+    elif real is f64:
         if p.pixel == UINT32:
             gather_from(p, strip, <const uint32 *> image.data, image, t, n_ic, cleared)
         elif p.pixel == INT32:
@@ -309,6 +322,8 @@ cdef struct Pass:
     Ahead ahead
     Py_ssize_t ic_start
     Py_ssize_t low  # the kernel's first row that a tile sums
+    int result  # dtype of the output
+    bint narrow  # whether that is narrower than the accumulator's, so that no tile ends in the output itself
     bint first, last
     bint skips  # whether rows of the kernel that lie in the padding may be left out
     Py_ssize_t tile_pitch  # from one tile's buffer to the next; 0 where one pass is all and one buffer serves
@@ -328,7 +343,7 @@ cdef inline bint fits_output(
 ) noexcept nogil:
     # Whether a vector of `width` pixels from the start of a row on can be stored as it is. What reaches past the row
     # lands on the rows below it, where these follow at once: they are this task's and will be written after it.
-    return call.out_stride[3] == size and (
+    return not call.narrow and call.out_stride[3] == size and (
         width <= t.n_ow or (call.out_stride[2] == t.n_ow * size and row * t.n_ow + width <= t.n_oh * t.n_ow)
     )
 
@@ -343,7 +358,7 @@ cdef inline bint holds_negative_zero(
         const char *row = <const char *> first
     for _row in range(rows):
         for i in range(n):
-            if real is float:
+            if real is f32:
                 found |= (<const uint32 *> row)[i] == <uint32> 1 << 31
             else:
                 found |= (<const uint64 *> row)[i] == <uint64> 1 << 63
@@ -395,7 +410,7 @@ cdef inline void multiply_tile(
         Py_ssize_t width = NV * (VECTOR_BYTES // <Py_ssize_t> sizeof(real))
         Py_ssize_t lowest = q.low * q.taps.n_kw * (width if role == OC_VECTOR else M)
         Py_ssize_t pitch = width * <Py_ssize_t> sizeof(real)
-        bint direct = q.last and lanes == width and lane_stride == <Py_ssize_t> sizeof(real)
+        bint direct = q.last and not q.narrow and lanes == width and lane_stride == <Py_ssize_t> sizeof(real)
         char *to = <char *> c
         const real *start = bias if q.first else c
     if direct:
@@ -406,7 +421,7 @@ cdef inline void multiply_tile(
     if q.taps.n_skipped:
         run_tile_again(role, NV, M, strip, weights, q, bias, to, pitch)
     if q.last and not direct:
-        scatter(c, M, lanes, width, out, row_stride, lane_stride)
+        scatter_as(q.result, c, M, lanes, width, out, row_stride, lane_stride)
 
 
 cdef inline void multiply_oc(
@@ -517,7 +532,7 @@ cdef inline void multiply_dw(
                             p.rows.step, NV, <int> n_rows, pixels, row_pitch, weights, &q.taps, group + oc * VL,
                             <char *> c, width * sizeof(real),
                         )
-                        scatter(c, n_rows, min(width, t.n_ow), width, out, out_pitch, call.out_stride[3])
+                        scatter_as(q.result, c, n_rows, min(width, t.n_ow), width, out, out_pitch, call.out_stride[3])
                     start = start + width
                 row = row + n_rows * p.dh
     # end: oc
@@ -561,9 +576,9 @@ cdef inline void multiply_channels(
         Py_ssize_t col_step = pixels.col_step
         Py_ssize_t out_row = call.out_stride[2]
         Py_ssize_t out_col = call.out_stride[3]
-        bint direct = call.out_stride[1] == size
+        bint direct = call.out_stride[1] == size and not q.narrow
         # Rows that follow each other in the output as pixels do are scattered as one.
-        bint flat = out_col == size and out_row == n_cols * size
+        bint flat = out_row == n_cols * out_col
         Split tiles
         const real *weights
         const char *source
@@ -601,9 +616,9 @@ cdef inline void multiply_channels(
                 col = col + m
             if direct and lanes < VL:
                 for row in range(end - begin):
-                    scatter(c + row * n_cols * VL, n_cols, lanes, VL, out + row * out_row, out_col, size)
+                    scatter_as(q.result, c + row * n_cols * VL, n_cols, lanes, VL, out + row * out_row, out_col, size)
             if not direct:
-                scatter(c, (end - begin) * n_cols, lanes, VL, out, out_col, call.out_stride[1])
+                scatter_as(q.result, c, (end - begin) * n_cols, lanes, VL, out, out_col, call.out_stride[1])
         begin = end
 
 
@@ -732,6 +747,8 @@ cdef inline void run_task_of(
     q.taps.ic_pitch = p.ic_pitch
     q.ahead = pixels_of(p, call, index + 1)
     q.low = 0
+    q.result = p.result
+    q.narrow = call.narrow
     q.skips = p.skips and (<const real *> call.packed)[p.g * p.group_pitch] != 0
     q.tile_pitch = p.tile_bytes // <Py_ssize_t> sizeof(real) if p.n_ic_blk > 1 else 0
     image.ic_stride = call.x_stride[1]
@@ -762,9 +779,9 @@ cdef inline void run_task_of(
 cdef void run_task(const Lowered *p, const Call *call, Py_ssize_t index, Py_ssize_t thread) noexcept nogil:
     cdef char *scratch = call.scratch + thread * p.thread_bytes
     if p.dtype == FLOAT32:
-        run_task_of(p, call, index, <const float *> call.x, scratch)
+        run_task_of(p, call, index, <const f32 *> call.x, scratch)
     else:
-        run_task_of(p, call, index, <const double *> call.x, scratch)
+        run_task_of(p, call, index, <const f64 *> call.x, scratch)
 
 
 def variants():
@@ -804,25 +821,25 @@ def multiply_adds(dtype, Py_ssize_t steps):
     """Run the peak loop of this build on one core; return the operations done (two for each multiply-add and lane)."""
     cdef:
         # CHAINS vectors of at most 64 bytes.
-        float f32[12 * 16]
-        double f64[12 * 8]
+        f32 singles[12 * 16]
+        f64 doubles[12 * 8]
         Py_ssize_t i
         double total = 0
-        bint single = PIXELS.index(dtype) == FLOAT32
+        bint single = dtype in SUMS[0]
     for i in range(12 * 16):
-        f32[i] = 1 + i  # every chain its own: equal ones would be computed once
+        singles[i] = 1 + i  # every chain its own: equal ones would be computed once
     for i in range(12 * 8):
-        f64[i] = 1 + i
+        doubles[i] = 1 + i
     with nogil:
         if single:
-            multiply_add_chains(steps, <float> 0.5, <f32v *> f32)
+            multiply_add_chains(steps, <f32> 0.5, <f32v *> singles)
         else:
-            multiply_add_chains(steps, <double> 0.5, <f64v *> f64)
+            multiply_add_chains(steps, <f64> 0.5, <f64v *> doubles)
     # Every chain must be of consequence, or the compiler drops it.
     for i in range(12 * 16):
-        total += f32[i]
+        total += singles[i]
     for i in range(12 * 8):
-        total += f64[i]
+        total += doubles[i]
     if total != total:
         raise ArithmeticError("the peak loop diverged")
     return 2 * steps * CHAINS * VECTOR_BYTES // (4 if single else 8)
@@ -844,7 +861,7 @@ def tile_multiply_adds(
     The strip is as narrow as the tile allows, so that with few channels everything stays in the first level cache.
     """
     cdef:
-        bint single = PIXELS.index(dtype) == FLOAT32
+        bint single = dtype in SUMS[0]
         Py_ssize_t size = 4 if single else 8
         Py_ssize_t VL = VECTOR_BYTES // size
         int tile_role = ROLES[role]
@@ -875,13 +892,13 @@ def tile_multiply_adds(
     with nogil:
         if single:
             repeat_tile(
-                tile_role, NV, M, &taps, <const float *> (base + weight_bytes), <const float *> base,
-                <float *> (base + weight_bytes + strip_bytes), repeats,
+                tile_role, NV, M, &taps, <const f32 *> (base + weight_bytes), <const f32 *> base,
+                <f32 *> (base + weight_bytes + strip_bytes), repeats,
             )
         else:
             repeat_tile(
-                tile_role, NV, M, &taps, <const double *> (base + weight_bytes), <const double *> base,
-                <double *> (base + weight_bytes + strip_bytes), repeats,
+                tile_role, NV, M, &taps, <const f64 *> (base + weight_bytes), <const f64 *> base,
+                <f64 *> (base + weight_bytes + strip_bytes), repeats,
             )
     free(memory)
     return 2 * repeats * n_ic * n_kh * n_kw * M * NV * VL
@@ -915,8 +932,10 @@ cdef class Convolution:
         cdef Lowered *p = &self.p
         problem = plan.problem
         p.role = ROLES[plan.role]
-        p.dtype = PIXELS.index(problem.dtype)
-        p.pixel = PIXELS.index(problem.src_dtype)
+        same = SUMS[0] if problem.dtype in SUMS[0] else SUMS[1]
+        p.dtype = FLOAT32 if same is SUMS[0] else FLOAT64
+        p.pixel = p.dtype if problem.src_dtype in same else PIXELS.index(problem.src_dtype)
+        p.result = p.dtype if problem.dst_dtype in same else PIXELS.index(problem.dst_dtype)
         p.pixel_bytes, p.lanes = plan.pixel_bytes, plan.lanes
         p.row_reach = (problem.kh - 1) * problem.dh
         p.col_reach = (problem.kw - 1) * problem.dw
@@ -1015,17 +1034,17 @@ cdef class Convolution:
         with nogil:
             for g in range(p.g):
                 if p.dtype == FLOAT32:
-                    pack_group(p, weight, strides, bias, bias_stride, <float *> packed + g * p.group_pitch)
+                    pack_group(p, weight, strides, bias, bias_stride, <f32 *> packed + g * p.group_pitch)
                 else:
-                    pack_group(p, weight, strides, bias, bias_stride, <double *> packed + g * p.group_pitch)
+                    pack_group(p, weight, strides, bias, bias_stride, <f64 *> packed + g * p.group_pitch)
                 weight = weight + p.ocg * strides[0]
                 if bias != NULL:
                     bias = bias + p.ocg * bias_stride
             if p.skips:
                 if p.dtype == FLOAT32:
-                    (<float *> packed)[p.g * p.group_pitch] = all_finite(<const float *> packed, p.g * p.group_pitch)
+                    (<f32 *> packed)[p.g * p.group_pitch] = all_finite(<const f32 *> packed, p.g * p.group_pitch)
                 else:
-                    (<double *> packed)[p.g * p.group_pitch] = all_finite(<const double *> packed, p.g * p.group_pitch)
+                    (<f64 *> packed)[p.g * p.group_pitch] = all_finite(<const f64 *> packed, p.g * p.group_pitch)
 
     def __call__(self, x, packed, out, Py_ssize_t n_threads, int axes):
         """Convolve ``x`` (mb, ic, ih, iw) with packed weights into ``out`` (mb, oc, oh, ow), any strides.
@@ -1069,6 +1088,7 @@ cdef class Convolution:
         if posix_memalign(&scratch, CACHE_LINE, bytes + offset_bytes) != 0:
             raise MemoryError(f"{bytes + offset_bytes} bytes of scratch for a convolution")
         call.scratch = <char *> scratch
+        call.narrow = p.result != p.dtype
         call.offset = <Py_ssize_t *> (call.scratch + bytes)
         call.in_place = in_place(p, call)
         for i in range(p.kh * p.kw):

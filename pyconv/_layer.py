@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 import numpy as np
 
 from pyconv import _arguments, _problem, _state_dict
+from pyconv._complex import plan_of
 from pyconv._errors import ConvError
-from pyconv._execute import plan_of
 from pyconv.functional import apply, operator_of
 
 if TYPE_CHECKING:
@@ -367,8 +367,8 @@ class ConvNd:
 
 
 def _uniform(rng: np.random.Generator, bound: float, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
-    """Draw from [-bound, bound), in `dtype` from the start: no second array is needed."""
-    values = rng.random(shape, dtype)
+    """Draw from [-bound, bound), where NumPy can in `dtype` from the start: no second array is needed then."""
+    values = rng.random(shape, np.float64 if dtype == np.float64 else np.float32)
     values *= 2 * bound
     values -= bound
-    return values
+    return values.astype(dtype, copy=False)

@@ -19,10 +19,12 @@ cdef enum:
     INT32
     UINT64
     INT64
+    FLOAT16
+    BFLOAT16
 
 
 cdef struct Lowered:
-    int role, dtype, pixel, NV
+    int role, dtype, pixel, result, NV  # dtypes of the accumulator, the image and the output
     Py_ssize_t pixel_bytes, lanes
     Py_ssize_t M[MAX_NV + 1]  # the largest M of a tile with NV vectors
     Py_ssize_t mb, g, icg, ocg, oh, ow, kh, kw, dh, dw, sh, sw
@@ -53,6 +55,7 @@ cdef struct Call:
     char *out
     char *scratch
     Py_ssize_t *offset  # of every tap in the image, in bytes
+    bint narrow         # whether the output's dtype is narrower than the accumulator's
     bint in_place       # whether channel vectors are read in the image
     Py_ssize_t x_stride[4]
     Py_ssize_t out_stride[4]

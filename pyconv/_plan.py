@@ -16,8 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 
-import numpy as np
-
+from pyconv import _dtypes
 from pyconv._line import Line, lay_out
 from pyconv._problem import ConvProblem
 from pyconv._tiles import (
@@ -149,7 +148,7 @@ class Plan:
     @property
     def pixel_bytes(self) -> int:
         """Bytes of one element of the image."""
-        return np.dtype(self.problem.src_dtype).itemsize
+        return _dtypes.item_size(self.problem.src_dtype)
 
     @property
     def strip_ic(self) -> int:

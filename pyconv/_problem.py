@@ -24,6 +24,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 
 from pyconv._arguments import check_dtypes, per_axis
+from pyconv._dtypes import ACCUMULATOR
 from pyconv._errors import ConvError
 
 if TYPE_CHECKING:
@@ -54,8 +55,9 @@ class ConvProblem:
     ``pt pb pl pr``  padding at the top, bottom, left and right
     ===============  =============================================================================
 
-    ``dtype`` is that of weights, accumulator and output. ``src_dtype`` is that of the image: the
-    same, or bool or an integer that ``dtype`` holds exactly.
+    ``dst_dtype`` is that of weights, bias and output, ``dtype`` that of the sum: the same, or wider.
+    ``src_dtype`` is that of the image: as that of the weights, or bool or an integer that they hold
+    exactly.
 
     A one-dimensional problem is a two-dimensional one of height 1: ``ih = oh = kh = sh = dh = 1``
     and ``pt = pb = 0``.
@@ -86,6 +88,7 @@ class ConvProblem:
     padding_mode: str
     dtype: str
     src_dtype: str
+    dst_dtype: str
 
 
 @lru_cache(maxsize=1024)
@@ -149,7 +152,8 @@ def conv_problem(
         sh=min(sh, rh + 1), sw=min(sw, rw + 1),
         dh=dh if kh > 1 else 1, dw=dw if kw > 1 else 1,
         pt=pt, pb=pb, pl=pl, pr=pr,
-        padding_mode=padding_mode, dtype=weight_dtype.name, src_dtype=input_dtype.name,
+        padding_mode=padding_mode, dtype=ACCUMULATOR[weight_dtype.name],
+        src_dtype=input_dtype.name, dst_dtype=weight_dtype.name,
     )  # fmt: skip
 
 

@@ -76,7 +76,7 @@ def conv(
     >>> from pyconv._problem import ConvProblem
     >>> problem = ConvProblem(
     ...     mb=1, g=1, ic=1, ih=1, iw=4, oc=1, oh=1, ow=4, kh=1, kw=3, sh=1, sw=1, dh=1, dw=1,
-    ...     pt=0, pb=0, pl=1, pr=1, padding_mode="zeros", dtype="float32", src_dtype="float32",
+    ...     pt=0, pb=0, pl=1, pr=1, padding_mode="zeros", dtype="float32", src_dtype="float32", dst_dtype="float32",
     ... )
     >>> conv(problem, np.array([[[[1, 2, 3, 4]]]]), np.ones((1, 1, 1, 3)))
     array([[[[3., 6., 9., 7.]]]])

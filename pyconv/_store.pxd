@@ -3,12 +3,17 @@
 # It knows rows and lanes only; the role of the tile decides which of the two are pixels and which are channels.
 # Where the lanes are neighbours in the output (channels-last under OC_VECTOR, NCHW under OW_VECTOR) a row is copied
 # (and a full tile has no need of a buffer: it ends in the output itself); where the rows are, the buffer is transposed
-# in registers, 8 rows at a time; other strides go element by element.
+# in registers, 8 rows at a time; other strides go element by element. Outputs of a narrower dtype than that of the sums
+# are rounded here, row by row.
 
 from libc.string cimport memcpy
 
 from pyconv._copy cimport copy_few, copy_row
-from pyconv._vector cimport VECTOR_BYTES, real, transpose8
+from pyconv._half cimport brain, half, to_brain, to_half
+from pyconv._lowered cimport BFLOAT16, FLOAT16, INT8, INT16, UINT8, UINT16
+from pyconv._strip cimport uint16, uint8
+from pyconv._tile cimport MAX_NV
+from pyconv._vector cimport VECTOR_BYTES, f32, real, transpose8
 
 
 cdef inline void scatter_columns(
@@ -47,3 +52,55 @@ cdef inline void scatter(
         for r in range(rows):
             for k in range(lanes):
                 (<real *> (out + r * row_stride + k * lane_stride))[0] = c[r * width + k]
+
+
+ctypedef fused narrow:
+    half
+    brain
+    uint8
+    uint16
+
+
+cdef inline void scatter_narrow(
+    const real *c, Py_ssize_t rows, Py_ssize_t lanes, Py_ssize_t width,
+    narrow *out, Py_ssize_t row_stride, Py_ssize_t lane_stride,
+) noexcept nogil:
+    cdef:
+        Py_ssize_t r, k
+        narrow row[16 * MAX_NV]
+        char *to
+    for r in range(rows):
+        for k in range(width):
+            if narrow is half:
+                row[k] = to_half(c[r * width + k])
+            elif narrow is brain:
+                row[k] = to_brain(c[r * width + k])
+            else:
+                row[k] = <narrow> c[r * width + k]
+        to = <char *> out + r * row_stride
+        if lane_stride == sizeof(narrow):
+            memcpy(to, row, lanes * sizeof(narrow))
+        else:
+            for k in range(lanes):
+                (<narrow *> (to + k * lane_stride))[0] = row[k]
+
+
+cdef inline void scatter_as(
+    int dtype, const real *c, Py_ssize_t rows, Py_ssize_t lanes, Py_ssize_t width,
+    char *out, Py_ssize_t row_stride, Py_ssize_t lane_stride,
+) noexcept nogil:
+    # To outputs of any dtype. Of an integer the lower bytes remain.
+    if real is f32:
+        if dtype == INT8 or dtype == UINT8:
+            scatter_narrow(c, rows, lanes, width, <uint8 *> out, row_stride, lane_stride)
+            return
+        if dtype == INT16 or dtype == UINT16:
+            scatter_narrow(c, rows, lanes, width, <uint16 *> out, row_stride, lane_stride)
+            return
+        if dtype == FLOAT16:
+            scatter_narrow(c, rows, lanes, width, <half *> out, row_stride, lane_stride)
+            return
+        if dtype == BFLOAT16:
+            scatter_narrow(c, rows, lanes, width, <brain *> out, row_stride, lane_stride)
+            return
+    scatter(c, rows, lanes, width, out, row_stride, lane_stride)

@@ -15,7 +15,8 @@
 from libc.string cimport memcpy, memset
 
 from pyconv._copy cimport clear_ends, copy_even, copy_pairs, copy_row, copy_rows
-from pyconv._vector cimport VECTOR_BYTES, real, transpose8
+from pyconv._half cimport brain, from_brain, from_half, half
+from pyconv._vector cimport VECTOR_BYTES, f32, f64, real, transpose8
 
 ctypedef unsigned char uint8
 ctypedef signed char int8
@@ -27,8 +28,8 @@ ctypedef unsigned long long uint64
 ctypedef long long int64
 
 ctypedef fused pixel:
-    float
-    double
+    f32
+    f64
     uint8
     int8
     uint16
@@ -37,6 +38,8 @@ ctypedef fused pixel:
     int32
     uint64
     int64
+    half
+    brain
 
 cdef enum:
     ZEROS = 0
@@ -100,6 +103,16 @@ cdef inline Py_ssize_t source_of(int padding_mode, Py_ssize_t i, Py_ssize_t exte
     return -1
 
 
+cdef inline void put(real *slot, const pixel *value) noexcept nogil:
+    # An element of the image, widened to the accumulator's dtype.
+    if pixel is half:
+        slot[0] = from_half(value[0])
+    elif pixel is brain:
+        slot[0] = from_brain(value[0])
+    else:
+        slot[0] = <real> value[0]
+
+
 cdef inline bint is_padded(const Run *run) noexcept nogil:
     return run.low > 0 or run.high < run.count
 
@@ -114,7 +127,7 @@ cdef inline void gather_border(
         if source < 0:
             slots[j] = 0
         else:
-            slots[j] = <real> (<const pixel *> (<const char *> line + source * image.iw_stride))[0]
+            put(slots + j, <const pixel *> (<const char *> line + source * image.iw_stride))
 
 
 cdef inline void gather_inside(
@@ -126,16 +139,16 @@ cdef inline void gather_inside(
             copy_row(<char *> slots, line, n)
         else:
             for j in range(n):
-                slots[j] = <real> line[j]
+                put(slots + j, line + j)
     elif stride == 2 * sizeof(pixel):
         if pixel is real:
             copy_even(slots, line, n)
         else:
             for j in range(n):
-                slots[j] = <real> line[2 * j]
+                put(slots + j, line + 2 * j)
     else:
         for j in range(n):
-            slots[j] = <real> (<const pixel *> (<const char *> line + j * stride))[0]
+            put(slots + j, <const pixel *> (<const char *> line + j * stride))
 
 
 cdef inline void transpose_inside(

@@ -24,7 +24,9 @@
 # Reference: Goto and van de Geijn, "Anatomy of High-Performance Matrix Multiplication", ACM TOMS 34 (2008);
 # Georganas et al., "Anatomy of High-Performance Deep Learning Convolutions on SIMD Architectures", SC 2018.
 
-from pyconv._vector cimport VECTOR_BYTES, VECTOR_REGISTERS, assume, in_register, muladd, prefetch, real, vec
+from pyconv._vector cimport (
+    INTEGERS, VECTOR_BYTES, VECTOR_REGISTERS, assume, in_register, muladd, prefetch, real, vec,
+)
 
 cdef enum:
     OC_VECTOR = 0
@@ -55,6 +57,9 @@ cdef struct Taps:
 cdef inline bint tile_fits(const int M, const int NV) noexcept nogil:
     # 32 registers: 14x1 (capped: a longer column of scalars gains nothing), 14x2, 8x3, 6x4. 16: 14x1, 6x2, 4x3, 2x4.
     # 9x3 would fit 32 as well, but its ninth row would take a transposition of 8 rows of its own.
+    # Of integers, which few people convolve, a quarter of the tiles reaches what their multiplier does.
+    if INTEGERS:
+        return M <= 8 and NV <= 2 and M * NV + NV + 1 <= VECTOR_REGISTERS
     return M <= (8 if NV == 3 else MAX_M) and M * NV + NV + 1 <= VECTOR_REGISTERS
 
 

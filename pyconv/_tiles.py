@@ -11,8 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-import numpy as np
-
+from pyconv import _dtypes
 from pyconv._problem import ConvProblem
 
 CACHE_LINE = 64
@@ -57,8 +56,8 @@ class TileTable:
         )
 
     def most(self, role: str) -> tuple[int, ...]:
-        """Return the largest M for NV = 1, 2, 3, 4; 0 where none fits."""
-        return dict(self.largest)[role]
+        """Return the largest M for NV = 1, 2, 3, 4; 0 where none fits, or the build has no such role."""
+        return dict(self.largest).get(role, (0,) * _MAX_NV)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +78,7 @@ def round_up(a: int, b: int) -> int:
 
 def item_size(problem: ConvProblem) -> int:
     """Bytes of an accumulator."""
-    return np.dtype(problem.dtype).itemsize
+    return _dtypes.item_size(problem.dtype)
 
 
 def tile_bytes(role: str, nv: int, most: tuple[int, ...], vector_bytes: int) -> int:
@@ -170,7 +169,7 @@ def choose_tile(p: ConvProblem, table: TileTable, caches: Caches, channels_last:
     elsewhere = icg > 1 or (of_pixels and wide)
     if channels_last:
         elsewhere = icg > 4 and p.sw == 1
-    if in_channel_vectors(p, lanes) and 2 * p.ic >= lanes and not elsewhere:
+    if in_channel_vectors(p, lanes) and 2 * p.ic >= lanes and table.most("dc")[0] and not elsewhere:
         return "dc", 1
     if of_pixels:
         most = table.most("dw")

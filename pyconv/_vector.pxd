@@ -1,11 +1,13 @@
 # The widest vector of the instruction set that this module is compiled for.
 #
-# The compiler's flags alone choose it: one source, built once for each level. To Cython a vector is an arithmetic
-# type like any other; to C it is a vector of VECTOR_BYTES bytes, so `acc = muladd(acc, b, a)` becomes one fused
-# multiply-add of VL lanes. It may lie at any address that suits its element: rows of an image start anywhere.
+# The compiler's flags alone choose it: one source, built once for each level, and once more for integers, where f32 and
+# f64 stand for unsigned integers of 4 and 8 bytes, whose sums and products wrap around as NumPy's do. To Cython a
+# vector is an arithmetic type like any other; to C it is a vector of VECTOR_BYTES bytes, so `acc = muladd(acc, b, a)`
+# becomes one fused multiply-add of VL lanes. It may lie at any address that suits its element: rows of an image start
+# anywhere.
 #
-# Only addition and multiplication (contracted to a fused multiply-add by the compiler's default rule) and the
-# interleaving of two vectors are needed; the last turns a tile's rows into its columns (see `transpose8`).
+# Only addition and multiplication (contracted to a fused multiply-add by the compiler's default rule) and a few
+# permutations are needed; interleaving two vectors turns a tile's rows into its columns (see `transpose8`).
 
 cdef extern from *:
     """
@@ -29,10 +31,19 @@ cdef extern from *:
     #    define VECTOR_REGISTERS 16
     #  endif
     #endif
-    typedef float  f32v __attribute__((vector_size(VECTOR_BYTES), aligned(4), may_alias));
-    typedef double f64v __attribute__((vector_size(VECTOR_BYTES), aligned(8), may_alias));
-    typedef float  f32q __attribute__((vector_size(16), aligned(4), may_alias));
-    typedef double f64q __attribute__((vector_size(16), aligned(8), may_alias));
+    #if defined(PYCONV_INTEGERS)
+    #  define INTEGERS 1
+    typedef unsigned int       f32;
+    typedef unsigned long long f64;
+    #else
+    #  define INTEGERS 0
+    typedef float  f32;
+    typedef double f64;
+    #endif
+    typedef f32    f32v __attribute__((vector_size(VECTOR_BYTES), aligned(4), may_alias));
+    typedef f64    f64v __attribute__((vector_size(VECTOR_BYTES), aligned(8), may_alias));
+    typedef f32    f32q __attribute__((vector_size(16), aligned(4), may_alias));
+    typedef f64    f64q __attribute__((vector_size(16), aligned(8), may_alias));
     typedef int       i32q __attribute__((vector_size(16)));
     typedef long long i64q __attribute__((vector_size(16)));
     typedef int       i32v __attribute__((vector_size(VECTOR_BYTES)));
@@ -111,6 +122,8 @@ cdef extern from *:
     #define zeros_f32() ((f32v){0})
     #define zeros_f64() ((f64v){0})
     """
+    ctypedef float f32
+    ctypedef double f64
     ctypedef float f32v
     ctypedef double f64v
     ctypedef float f32q  # of 16 bytes, in every build
@@ -118,8 +131,9 @@ cdef extern from *:
     enum:
         VECTOR_BYTES
         VECTOR_REGISTERS
+        INTEGERS  # whether this build sums integers
     # muladd(acc, v, s) = acc + v * s with the scalar s in every lane.
-    f32v muladd(f32v acc, f32v v, float s) noexcept nogil
+    f32v muladd(f32v acc, f32v v, f32 s) noexcept nogil
     # The same with a scalar of its own for each lane.
     f32v muladd_each(f32v acc, f32v v, f32v w) noexcept nogil
     # Tell the compiler what the caller guarantees.
@@ -151,8 +165,8 @@ cdef extern from *:
 
 
 ctypedef fused real:
-    float
-    double
+    f32
+    f64
 
 ctypedef fused vec:
     f32v
@@ -192,7 +206,7 @@ cdef inline void transpose8_vec(const vec *rows, Py_ssize_t pitch, vec *columns)
 cdef inline void transpose8(const real *rows, Py_ssize_t pitch, real *columns) noexcept nogil:
     # 8 rows of VL elements, `pitch` bytes apart, become VL columns of 8, one after the other: after three rotations
     # the bits of the row's number stand last.
-    if real is float:
+    if real is f32:
         transpose8_vec(<const f32v *> rows, pitch, <f32v *> columns)
     else:
         transpose8_vec(<const f64v *> rows, pitch, <f64v *> columns)

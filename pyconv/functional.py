@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from pyconv import _arguments
-from pyconv._execute import Job, empty_result, job_for
+from pyconv._complex import ComplexJob, job_of
+from pyconv._dtypes import plain
+from pyconv._execute import Job, empty_result
 from pyconv._problem import ConvProblem, conv_problem
 
 if TYPE_CHECKING:
@@ -57,10 +59,12 @@ def conv2d(
     Parameters
     ----------
     input : array_like, shape (N, C, H, W) or (C, H, W)
-        Images, or one image. float32 or float64 as the weights are; also bool and integers that the
-        weights' dtype holds exactly: up to 16 bits with float32, any with float64. Any strides.
+        Images, or one image, of the weights' dtype; with floating weights also bool and integers
+        that this dtype holds exactly: up to 16 bits with float32, any with float64. Any strides.
     weight : array_like, shape (K, C / groups, kernel height, kernel width)
-        The filters, float32 or float64.
+        The filters: float16, ``ml_dtypes.bfloat16``, float32, float64, complex64, complex128 or
+        integers. 16-bit floats are summed in float32 and rounded once, to nearest even; integers
+        wrap around as NumPy's do.
     bias : array_like, shape (K,), optional
         Added to each output channel.
     stride : int or (int, int), default 1
@@ -108,8 +112,9 @@ def conv2d(
     Notes
     -----
     Each element of the result is one chain of fused multiply-adds, from the bias through C, kernel
-    height and kernel width in ascending order. It is the same to the last bit for any number of
-    threads, any batch and any memory layout.
+    height and kernel width in ascending order; of complex numbers, each part is such a chain, for
+    each C first over the input's real part, then over its imaginary part. It is the same to the last
+    bit for any number of threads, any batch and any memory layout.
 
     Examples
     --------
@@ -165,7 +170,7 @@ def conv1d(
     input : array_like, shape (N, C, L) or (C, L)
         Signals, or one signal. Its dtype and strides are as free as `conv2d` says.
     weight : array_like, shape (K, C / groups, kernel length)
-        The filters, float32 or float64.
+        The filters, of the dtypes that `conv2d` takes.
     bias : array_like, shape (K,), optional
         Added to each output channel.
     stride, dilation : int or (int,), default 1
@@ -243,7 +248,7 @@ class Operator:
         self.ndim = ndim
         self.weight_shape = weight_shape
         self.weight_strides = weight_strides
-        self.weight_dtype = np.dtype(weight_dtype.name)  # without the metadata that equal dtypes may differ in
+        self.weight_dtype = plain(weight_dtype)
         self.bias_shape = bias_shape
         self.bias_dtype = bias_dtype
         self.settings = settings
@@ -263,7 +268,7 @@ class Call(NamedTuple):
     """An operator on inputs of one shape, layout and dtype."""
 
     problem: ConvProblem
-    job: Job
+    job: Job | ComplexJob
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
     channels_last: bool
@@ -293,7 +298,7 @@ def prepare(operator: Operator, shape: tuple[int, ...], strides: tuple[int, ...]
     dense = tuple(o.weight_dtype.itemsize * math.prod(order[axis + 1 :]) for axis in range(len(order)))
     if channels_last:
         dense = (*dense[:-3], dense[-1], *dense[-3:-1])
-    job = job_for(problem, o.ndim, (shape, strides), (result, dense))
+    job = job_of(problem, o.ndim, (shape, strides), (result, dense))
     return Call(problem, job, result, o.weight_dtype, channels_last)
 
 
@@ -315,7 +320,7 @@ def apply(
         return result
     target = _arguments.output(out, call.shape, call.dtype)
     if _arguments.is_apart(target, x, weight, bias):
-        job = job_for(call.problem, operator.ndim, (x.shape, x.strides), (target.shape, target.strides))
+        job = job_of(call.problem, operator.ndim, (x.shape, x.strides), (target.shape, target.strides))
         job.run(x, weight, bias, target, threads, packs)
     else:
         result = call.empty()

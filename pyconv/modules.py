@@ -29,7 +29,8 @@ class Conv2d(ConvNd):
     device : {None, 'cpu'}
         For torch's sake.
     dtype : dtype, default float32
-        Of the parameters and the result: float32 or float64.
+        Of the parameters and the result: a float of 16, 32 or 64 bits (``ml_dtypes.bfloat16``
+        among them), complex64 or complex128.
     rng : None, int or numpy.random.Generator, optional
         Where the initial parameters come from, in whatever form `numpy.random.default_rng` takes:
         an int makes them reproducible.

@@ -21,6 +21,7 @@ from _layouts import Allocator, gaps, place, poisoned
 from _values import Family, integers
 from pyconv import _execute, _reference
 from pyconv._dispatch import forced
+from pyconv._dtypes import ACCUMULATOR
 from pyconv._problem import ConvProblem
 from pyconv._tiles import Caches
 
@@ -81,8 +82,8 @@ class Case:
             oh=(pt + ih + pb - (kh - 1) * dh - 1) // sh + 1,
             ow=(pl + iw + pr - (kw - 1) * dw - 1) // sw + 1,
             kh=kh, kw=kw, sh=sh, sw=sw, dh=dh, dw=dw, pt=pt, pb=pb, pl=pl, pr=pr,
-            padding_mode=self.padding_mode, dtype=self.dtype,
-            src_dtype=self.src_dtype or self.dtype,
+            padding_mode=self.padding_mode, dtype=ACCUMULATOR[self.dtype],
+            src_dtype=self.src_dtype or self.dtype, dst_dtype=self.dtype,
         )  # fmt: skip
 
     @property
@@ -105,8 +106,14 @@ class Call:
         self.x, self._x_memory = place(x, case.x_layout, rng, allocate)
         self.weight, self._weight_memory = place(weight, case.weight_layout, rng, allocate)
         self.bias, self._bias_memory = place(bias, case.bias_layout, rng, allocate)
-        out = np.full(case.out_shape, np.nan, case.dtype)
+        out = np.full(case.out_shape, self.unwritten, case.dtype)
         self.out, self._out_memory = place(out, case.out_layout or "C", rng, allocate)
+
+    @property
+    def unwritten(self) -> float | int:
+        """What an element holds that is not written: NaN, or the largest integer."""
+        dtype = np.dtype(self.case.dtype)
+        return np.iinfo(dtype).max if dtype.kind in "iu" else np.nan
 
     def run(self, isa: str | None = None, threads: int | None = None) -> np.ndarray:
         """Return what pyconv computes, on the given number of threads or the case's own.
@@ -115,7 +122,7 @@ class Call:
         Where the case passes out=, the result is that array, and the next run overwrites it.
         """
         case = self.case
-        self.out[...] = np.nan  # an element that is not written stays NaN
+        self.out[...] = self.unwritten
         inputs = (self._x_memory, self._weight_memory, self._bias_memory)
         before = [memory.copy() for memory in inputs]
         around_out = gaps(self.out, self._out_memory)

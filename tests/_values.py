@@ -54,6 +54,33 @@ def gaussian(p: ConvProblem, rng: np.random.Generator) -> Triple:
     return rng.standard_normal(_x_shape(p)).astype(p.src_dtype), weight, bias
 
 
+def whole_range(p: ConvProblem, rng: np.random.Generator) -> Triple:
+    """Integers from one end of their dtype to the other, whose sums wrap around."""
+    ends = np.iinfo(p.dst_dtype)
+    x, weight, bias = (
+        rng.integers(ends.min, ends.max, shape, p.dst_dtype, endpoint=True)
+        for shape in (_x_shape(p), _weight_shape(p), (p.oc,))
+    )
+    return x, weight, bias
+
+
+def short_floats(p: ConvProblem, rng: np.random.Generator) -> Triple:
+    """N(0, 1) in the dtype of the output, with some subnormal numbers, infinities and NaN."""
+    triple = tuple(rng.standard_normal(shape).astype(p.dst_dtype) for shape in (_x_shape(p), _weight_shape(p), (p.oc,)))
+    few = rng.random(triple[0].shape) < 0.02
+    triple[0][few] = rng.choice(np.array([np.nan, np.inf, -0.0, 1e-6, -3e-7], np.float32), few.sum())
+    return triple
+
+
+def complex_integers(p: ConvProblem, rng: np.random.Generator) -> Triple:
+    """Parts so small that no sum rounds."""
+    x, weight, bias = (
+        (rng.integers(-9, 10, shape) + 1j * rng.integers(-9, 10, shape)).astype(p.dst_dtype)
+        for shape in (_x_shape(p), _weight_shape(p), (p.oc,))
+    )
+    return x, weight, bias
+
+
 def cancelling(p: ConvProblem, rng: np.random.Generator) -> Triple:
     """Terms in pairs that all but cancel: the sum is many digits smaller than what it adds up."""
     x, weight, bias = gaussian(p, rng)

@@ -24,13 +24,14 @@ LINES = (
     {"modules", "_config"},
     {"_layer"},
     {"functional", "_state_dict"},
+    {"_complex"},
     {"_execute"},
     {"_dispatch", "_threads", "_caches"},
     {"_plan", "_reference"},
     {"_tiles"},
     {"_problem", "_line"},
     {"_arguments"},
-    {"_errors", "_version"},
+    {"_errors", "_version", "_dtypes"},
 )
 RANK = {module: rank for rank, line in enumerate(LINES) for module in line}
 
@@ -46,7 +47,7 @@ BENCH_LINES = (
     {"errors"},
 )
 BENCH_RANK = {f"bench.{module}": rank for rank, line in enumerate(BENCH_LINES) for module in line}
-PURE = {"_plan", "_tiles", "_reference", "_line", "_problem", "_arguments", "_errors"}
+PURE = {"_plan", "_tiles", "_reference", "_line", "_problem", "_arguments", "_dtypes", "_errors"}
 
 
 def imports(module: str) -> set[str]:

@@ -122,7 +122,7 @@ TYPE_FAULTS: list[dict[str, Any]] = [
     {name: value}
     for name in ("in_channels", "out_channels", "kernel_size", "stride", "dilation", "groups")
     for value in (1.0, "1", None, True, (1, 1.0), ((1, 1), (1, 1)))
-] + [{"padding": 1.5}, {"dtype": int}, {"dtype": "float16"}, {"dtype": "no dtype"}]
+] + [{"padding": 1.5}, {"dtype": int}, {"dtype": "longdouble"}, {"dtype": "no dtype"}]
 
 
 def construct(arguments: dict[str, Any]) -> Conv2d:
@@ -389,7 +389,7 @@ def test_assign_takes_the_arrays_themselves(tmp_path: Any) -> None:
     ("dtype", "message"),
     [
         ("float32", "the dtypes of all parameters should be the same, got weight float32, bias"),
-        ("int64", "dtype must be float32 or float64, got int64"),
+        ("int64", "dtype must be a float of .*, got int64"),
     ],
 )
 def test_assign_casts_nothing(dtype: str, message: str) -> None:

@@ -23,7 +23,7 @@ CACHES = Caches(32 << 10, 1 << 20)
 
 LAYER = ConvProblem(
     mb=1, g=1, ic=64, ih=56, iw=56, oc=64, oh=56, ow=56, kh=3, kw=3, sh=1, sw=1, dh=1, dw=1,
-    pt=1, pb=1, pl=1, pr=1, padding_mode="zeros", dtype="float32", src_dtype="float32",
+    pt=1, pb=1, pl=1, pr=1, padding_mode="zeros", dtype="float32", src_dtype="float32", dst_dtype="float32",
 )  # fmt: skip
 DEPTHWISE = replace(LAYER, g=64)
 
@@ -130,7 +130,9 @@ def test_the_printed_plan_says_what_matters() -> None:
 
 def test_plans_that_share_packed_weights_agree_on_their_packing() -> None:
     assert plan(LAYER).packing == plan(replace(LAYER, mb=9)).packing
-    assert plan(LAYER).packing != plan(replace(LAYER, dtype="float64", src_dtype="float64")).packing
+    assert (
+        plan(LAYER).packing != plan(replace(LAYER, dtype="float64", src_dtype="float64", dst_dtype="float64")).packing
+    )
 
 
 @pytest.mark.parametrize(

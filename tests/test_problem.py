@@ -48,7 +48,7 @@ def test_letters() -> None:
         stride=(2, 3), padding=((1, 0), (2, 3)), dilation=(2, 1), groups=2, padding_mode="reflect",
     ) == ConvProblem(
         mb=2, g=2, ic=6, ih=11, iw=13, oc=8, oh=4, ow=5, kh=3, kw=5, sh=2, sw=3, dh=2, dw=1,
-        pt=1, pb=0, pl=2, pr=3, padding_mode="reflect", dtype="float32", src_dtype="uint8",
+        pt=1, pb=0, pl=2, pr=3, padding_mode="reflect", dtype="float32", src_dtype="uint8", dst_dtype="float32",
     )  # fmt: skip
 
 

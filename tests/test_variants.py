@@ -29,7 +29,7 @@ def problem(
     return ConvProblem(
         mb=2, g=g, ic=g * icg, ih=(oh - 1) * sh + kh - 1, iw=(ow - 1) * sw + kw - 1,
         oc=g * ocg, oh=oh, ow=ow, kh=kh, kw=kw, sh=sh, sw=sw, dh=1, dw=1,
-        pt=1, pb=0, pl=1, pr=0, padding_mode="zeros", dtype=dtype, src_dtype=dtype,
+        pt=1, pb=0, pl=1, pr=0, padding_mode="zeros", dtype=dtype, src_dtype=dtype, dst_dtype=dtype,
     )  # fmt: skip
 
 

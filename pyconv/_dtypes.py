@@ -1,0 +1,61 @@
+"""Which dtypes there are, what each is summed in, and how the compiled code sees it.
+
+Below the public functions a dtype is spoken of by its name. NumPy has no bfloat16 of its own; that of the package
+ml_dtypes is known by its name, too, so that nothing need be imported.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+# Of weights, bias and output: what the sum is kept in. 16-bit floats are widened as they are read and rounded once.
+# Integers wrap around, as NumPy's do: their last bits do not depend on how wide, or of what sign, the sum is.
+ACCUMULATOR: Final = {
+    "float16": "float32", "bfloat16": "float32", "float32": "float32", "float64": "float64",
+    "complex64": "float32", "complex128": "float64",
+    "int8": "uint32", "uint8": "uint32", "int16": "uint32", "uint16": "uint32", "int32": "uint32", "uint32": "uint32",
+    "int64": "uint64", "uint64": "uint64",
+}  # fmt: skip
+
+_SHORT_FLOATS: Final = frozenset(("float16", "bfloat16"))
+_ITEM_SIZE: Final = {"bfloat16": 2}
+
+
+def is_float(dtype: np.dtype[Any]) -> bool:
+    """Tell whether a layer's parameters may have this dtype."""
+    return dtype.kind in "fcV" and dtype.name in ACCUMULATOR
+
+
+def is_parameter(dtype: np.dtype[Any]) -> bool:
+    """Tell whether weights may have this dtype."""
+    return dtype.name in ACCUMULATOR
+
+
+def is_image(dtype: np.dtype[Any]) -> bool:
+    """Tell whether an image may have this dtype: that of some weights, or bool."""
+    return dtype.kind == "b" or dtype.name in ACCUMULATOR
+
+
+def plain(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """Return the dtype without the metadata that equal dtypes may differ in."""
+    return dtype if dtype.name == "bfloat16" else np.dtype(dtype.name)
+
+
+def item_size(name: str) -> int:
+    """Bytes of one element of the dtype of that name."""
+    return _ITEM_SIZE.get(name) or np.dtype(name).itemsize
+
+
+def sums_integers(accumulator: str) -> bool:
+    """Tell whether a sum of this dtype is one of integers."""
+    return accumulator.startswith("uint")
+
+
+def bits(array: NDArray[Any]) -> NDArray[Any]:
+    """Return an array that the buffer protocol can describe: of 16-bit floats, their bits."""
+    return array.view(np.uint16) if array.dtype.name in _SHORT_FLOATS else array

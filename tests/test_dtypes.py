@@ -1,0 +1,113 @@
+"""The dtypes beside float32 and float64: integers wrap, 16-bit floats round once, complex parts are exact.
+
+Each on the random problems and layouts of the other tests, and on every instruction set.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import count, islice
+from typing import Any
+
+import numpy as np
+import pytest
+
+import pyconv
+from _cases import random_case
+from _problems import Call, Case, seeds
+from _values import Family, complex_integers, short_floats, whole_range
+from pyconv._dispatch import forced
+
+pytestmark = pytest.mark.usefixtures("parallel_at_any_size")
+
+INTEGERS = ("int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64")
+SHORT_FLOATS = ("float16", "bfloat16")
+
+
+def cases(number: int, first: int = 0) -> Iterator[Case]:
+    """Yield random problems with arrays of one dtype."""
+    drawn = (replace(random_case(seed, budget=50_000), src_dtype="") for seed in count(first))
+    return islice((case for case in drawn if case.x_shape[0]), number)
+
+
+def calls(dtype: str, family: Family, number: int) -> Iterator[tuple[str, Call]]:
+    """Yield an instruction set and a call: over the run every set has its turn."""
+    isas = pyconv.available_isas()
+    for i, case in enumerate(cases(len(seeds(number)), first=1000 * len(dtype))):
+        for isa in {isas[-1], isas[i % len(isas)]}:
+            yield isa, Call(replace(case, dtype=dtype), family)
+
+
+def short_float(name: str) -> Any:
+    """Return the dtype of this name; bfloat16 is that of a package."""
+    return np.dtype(name) if name == "float16" else np.dtype(pytest.importorskip("ml_dtypes").bfloat16)
+
+
+@pytest.mark.parametrize("dtype", INTEGERS)
+def test_integers_wrap_around(dtype: str) -> None:
+    for isa, call in calls(dtype, whole_range, 40):
+        expected = call.reference(np.uint64).astype(dtype)
+        assert np.array_equal(call.run(isa), expected), f"{isa}: {call.case!r}"
+
+
+@pytest.mark.parametrize("name", SHORT_FLOATS)
+def test_short_floats_are_rounded_once(name: str) -> None:
+    """The result is that of float32, rounded: bit for bit, but for what a NaN carries."""
+    dtype = short_float(name)
+    for isa, call in calls(name, short_floats, 60):
+        got = call.run(isa)
+        x, weight, bias = (np.asarray(each).astype(np.float32) for each in (call.x, call.weight, call.bias))
+        with np.errstate(over="ignore"):
+            expected = call.compute(x, weight, bias, isa=isa).astype(dtype)
+        both_nan = np.isnan(expected.astype(np.float32)) & np.isnan(got.astype(np.float32))
+        same = got.copy().view(np.uint16) == expected.copy().view(np.uint16)
+        assert (same | both_nan).all(), f"{isa}: {call.case!r}"
+
+
+@pytest.mark.parametrize("name", SHORT_FLOATS)
+def test_every_short_float_goes_through_unchanged(name: str, isa: str) -> None:
+    """All 65,536 of them, times one; -0.0 becomes 0.0, which the sum starts from."""
+    dtype = short_float(name)
+    x = np.arange(2**16, dtype=np.uint16).view(dtype).reshape(1, 1, 256, 256)
+    with forced(isa):
+        got = pyconv.conv2d(x, np.ones((1, 1, 1, 1), dtype))
+    value = x.astype(np.float32)
+    same = (got.view(np.uint16) == x.view(np.uint16)) | (value == 0) & (got.astype(np.float32) == 0)
+    assert (same | np.isnan(value) & np.isnan(got.astype(np.float32))).all()
+
+
+@pytest.mark.parametrize("name", SHORT_FLOATS)
+def test_sums_are_rounded_to_nearest_even(name: str, isa: str) -> None:
+    """Two terms whose sum float32 holds: halves of the last place, above, below and between, of every magnitude."""
+    dtype = short_float(name)
+    rng = np.random.default_rng(0)
+    with forced(isa), np.errstate(over="ignore"):
+        terms = (rng.standard_normal((1, 2, 64, 64)) * 2.0 ** rng.integers(-26, 17, (1, 2, 64, 64))).astype(dtype)
+        terms[0, 1, :32] = terms[0, 0, :32].astype(np.float32) * np.float32(2.0**-11)
+        got = pyconv.conv2d(terms, np.ones((1, 2, 1, 1), dtype))
+        expected = terms.astype(np.float32).sum(1, keepdims=True).astype(dtype)
+    np.testing.assert_array_equal(got.view(np.uint16), expected.view(np.uint16))
+
+
+@pytest.mark.parametrize("dtype", ["complex64", "complex128"])
+def test_complex_numbers(dtype: str) -> None:
+    for isa, call in calls(dtype, complex_integers, 40):
+        expected = call.reference(np.complex128).astype(dtype)
+        assert np.array_equal(call.run(isa), expected), f"{isa}: {call.case!r}"
+
+
+@pytest.mark.parametrize("dtype", [*SHORT_FLOATS, "complex64", "complex128"])
+def test_layers(dtype: str) -> None:
+    """In both modes, the initial parameters in their dtype, a state dict there and back."""
+    element = short_float(dtype) if dtype in SHORT_FLOATS else np.dtype(dtype)
+    layer = pyconv.Conv2d(3, 4, 3, dtype=element, rng=0)
+    assert layer.weight.dtype == layer.bias.dtype == element
+    x = np.arange(2 * 3 * 8 * 8).reshape(2, 3, 8, 8).astype(element)
+    before = layer(x)
+    assert before.dtype == element
+    assert layer.eval()(x).tobytes() == layer(x).tobytes() == before.tobytes()
+    other = pyconv.Conv2d(3, 4, 3, dtype=element, rng=1)
+    other.load_state_dict(layer.state_dict())
+    assert other(x).tobytes() == before.tobytes()
+    assert layer.plan(x.shape).flops > 0
