@@ -5,6 +5,7 @@ torch's. `show_config` tells what this installation runs on.
 """
 
 from pyconv._config import show_config
+from pyconv._denormals import flush_denormals
 from pyconv._dispatch import available_isas, isa
 from pyconv._errors import ConvError, ConvTypeError
 from pyconv._threads import get_num_threads, num_threads, set_num_threads
@@ -20,6 +21,7 @@ __all__ = [
     "available_isas",
     "conv1d",
     "conv2d",
+    "flush_denormals",
     "get_num_threads",
     "isa",
     "num_threads",

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from pyconv import _dtypes
 from pyconv._caches import detect
+from pyconv._denormals import is_flushing
 from pyconv._dispatch import Kernels, build_of, kernels
 from pyconv._plan import Plan, is_serial, make_plan
 from pyconv._problem import ConvProblem
@@ -164,7 +165,7 @@ class Job:
                 packs[step.packing] = packed
         if self._narrow:
             x, out = _dtypes.bits(x), _dtypes.bits(out)
-        step.convolution(x, packed, out, step.plan.threads, self._axes)
+        step.convolution(x, packed, out, step.plan.threads, self._axes, is_flushing())
 
 
 def _pack(plan: Plan, convolution: Any, weight: Array, bias: Array | None) -> Array:

@@ -24,6 +24,7 @@ from libc.string cimport memset
 
 from pyconv._ahead cimport Ahead, look_ahead, pixels_of
 from pyconv._channels cimport gather_channels
+from pyconv._denormals cimport FLUSHING, float_state, set_float_state
 from pyconv._depthwise cimport MAX_ROWS, channels_fits, depthwise_fits
 from pyconv._half cimport brain, half
 from pyconv._instances cimport by_nv, channels_by_pixels, depthwise_by_nv, depthwise_exists
@@ -778,10 +779,15 @@ cdef inline void run_task_of(
 
 cdef void run_task(const Lowered *p, const Call *call, Py_ssize_t index, Py_ssize_t thread) noexcept nogil:
     cdef char *scratch = call.scratch + thread * p.thread_bytes
+    cdef unsigned long state = float_state()
+    if call.flush:
+        set_float_state(state | FLUSHING)
     if p.dtype == FLOAT32:
         run_task_of(p, call, index, <const f32 *> call.x, scratch)
     else:
         run_task_of(p, call, index, <const f64 *> call.x, scratch)
+    if call.flush:
+        set_float_state(state)
 
 
 def variants():
@@ -1046,11 +1052,11 @@ cdef class Convolution:
                 else:
                     (<f64 *> packed)[p.g * p.group_pitch] = all_finite(<const f64 *> packed, p.g * p.group_pitch)
 
-    def __call__(self, x, packed, out, Py_ssize_t n_threads, int axes):
+    def __call__(self, x, packed, out, Py_ssize_t n_threads, int axes, bint flush=False):
         """Convolve ``x`` (mb, ic, ih, iw) with packed weights into ``out`` (mb, oc, oh, ow), any strides.
 
         The batch axis may be missing, and with `axes` 1 the height is. A problem of one row takes images whose rows
-        follow one another as one row.
+        follow one another as one row. ``flush``: subnormal numbers are zeros.
         """
         cdef:
             Py_buffer xb, wb, ob
@@ -1063,6 +1069,7 @@ cdef class Convolution:
                 try:
                     set_strides(call.x_stride, &xb, axes, self.p.rows.extent == 1)
                     set_strides(call.out_stride, &ob, axes, self.p.oh == 1)
+                    call.flush = flush
                     call.x = <const char *> xb.buf
                     call.packed = <const char *> wb.buf
                     call.out = <char *> ob.buf

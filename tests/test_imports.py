@@ -26,7 +26,7 @@ LINES = (
     {"functional", "_state_dict"},
     {"_complex"},
     {"_execute"},
-    {"_dispatch", "_threads", "_caches"},
+    {"_dispatch", "_threads", "_caches", "_denormals"},
     {"_plan", "_reference"},
     {"_tiles"},
     {"_problem", "_line"},
@@ -135,7 +135,7 @@ print(json.dumps(sorted(after - before)))
 def test_public_names() -> None:
     assert set(pyconv.__all__) == {
         "Conv1d", "Conv2d", "ConvError", "ConvTypeError", "available_isas", "conv1d", "conv2d",
-        "get_num_threads", "isa", "num_threads", "set_num_threads", "show_config",
+        "flush_denormals", "get_num_threads", "isa", "num_threads", "set_num_threads", "show_config",
     }  # fmt: skip
     for name in pyconv.__all__:
         assert getattr(pyconv, name).__doc__, f"{name} has no docstring"

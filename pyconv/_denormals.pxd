@@ -1,0 +1,32 @@
+# Subnormal numbers as zeros, for one thread and for a while: a register of the processor, saved, changed, put back.
+#
+# x86-64 takes subnormal operands for zero (DAZ) and makes subnormal results zero (FTZ); 64-bit Arm does both with one bit.
+
+cdef extern from *:
+    """
+    #if defined(__x86_64__)
+    #  define FLUSHING 0x8040UL
+    static inline unsigned long float_state(void) {
+        unsigned int state; __asm__ volatile("stmxcsr %0" : "=m"(state) : : "memory"); return state;
+    }
+    static inline void set_float_state(unsigned long value) {
+        unsigned int state = (unsigned int) value; __asm__ volatile("ldmxcsr %0" : : "m"(state) : "memory");
+    }
+    #elif defined(__aarch64__)
+    #  define FLUSHING (1UL << 24)
+    static inline unsigned long float_state(void) {
+        unsigned long state; __asm__ volatile("mrs %0, fpcr" : "=r"(state) : : "memory"); return state;
+    }
+    static inline void set_float_state(unsigned long state) {
+        __asm__ volatile("msr fpcr, %0" : : "r"(state) : "memory");
+    }
+    #else
+    #  define FLUSHING 0UL
+    static inline unsigned long float_state(void) { return 0; }
+    static inline void set_float_state(unsigned long state) { (void) state; }
+    #endif
+    """
+    enum:
+        FLUSHING
+    unsigned long float_state() noexcept nogil
+    void set_float_state(unsigned long state) noexcept nogil
