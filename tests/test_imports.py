@@ -128,6 +128,21 @@ def test_compiled_modules_are_loaded_in_one_place() -> None:
         assert not any(name.startswith(tuple(compiled)) for name in named), module
 
 
+@pytest.mark.parametrize("module", RANK)
+def test_the_library_stays_in_its_process(module: str) -> None:
+    """It loads no pickle, starts nothing, and calls no foreign function."""
+    imported, used = set(), set()
+    for node in ast.walk(ast.parse((PACKAGE / f"{module}.py").read_text())):
+        if isinstance(node, ast.Import):
+            imported.update(alias.name.split(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            imported.add(str(node.module).split(".")[0])
+        elif isinstance(node, ast.Attribute):
+            used.add(node.attr)
+    assert not imported & {"ctypes", "marshal", "multiprocessing", "pickle", "shelve", "socket", "subprocess"}
+    assert not used & {"CDLL", "execv", "fork", "popen", "posix_spawn", "system"}
+
+
 def test_import_brings_in_numpy_and_nothing_else() -> None:
     """Modules without a file are not brought in: Cython makes two for what its modules share."""
     program = """
