@@ -57,7 +57,8 @@ UNROLL = {
     ],
     "clang": [],
 }
-KERNEL = [*INLINE, "-ffp-contract=fast", "-fno-math-errno", "-fvisibility=hidden"]
+HIDE = ["-fvisibility=hidden"]  # all but PyInit_*
+KERNEL = [*INLINE, *HIDE, "-ffp-contract=fast", "-fno-math-errno"]
 OPENMP = ["-fopenmp"]
 INTEGERS = "-DPYCONV_INTEGERS"
 HARDEN = ["-Wl,-z,relro,-z,now,-z,noexecstack"] if platform.system() == "Linux" else []
@@ -88,7 +89,7 @@ def extensions() -> list[Extension]:
             Extension(
                 "pyconv._cpu",
                 ["pyconv/_cpu.pyx"],
-                extra_compile_args=[*OPTIMISE, *SANITIZE],
+                extra_compile_args=[*OPTIMISE, *SANITIZE, *HIDE],
                 extra_link_args=[*SANITIZE, *HARDEN],
             )
         ],

@@ -1,4 +1,4 @@
-"""The command line: ``python -m pyconv info`` and ``python -m pyconv bench``."""
+"""The command line: ``python -m pyconv info``, ``selftest`` and ``bench``."""
 
 from __future__ import annotations
 
@@ -20,6 +20,8 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--version", action="version", version=f"pyconv {VERSION}")
     commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
     commands.add_parser("info", help="print version, instruction sets, caches and threads")
+    selftest = commands.add_parser("selftest", help="check this installation on this processor, in seconds")
+    selftest.add_argument("--seed", type=int, default=0, help="draw other problems")
     commands.add_parser("bench", help="time convolutions; see bench --help", add_help=False)
     return top
 
@@ -30,7 +32,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if words[:1] == ["bench"]:
         # It has a parser of its own, and many imports.
         return int(importlib.import_module("pyconv.bench.cli").main(words[1:]))
-    parser().parse_args(words)
+    parsed = parser().parse_args(words)
+    if parsed.command == "selftest":
+        return int(importlib.import_module("pyconv.selftest.cli").main(parsed.seed))
     show_config()
     return 0
 

@@ -174,7 +174,10 @@ class Plan:
     def tile_bytes(self) -> int:
         """Buffer of one tile; under ``"dc"``, of a band of rows."""
         if self.role == "dc":
-            return round_up(self.band * self.ow_blk, 8) * self.vector_bytes
+            # The last vector of channels, if it is not full, waits here for a band of rows; of columns, where these are
+            # fewer than a tile's pixels and the tiles run down them.
+            down = min(self.band, self.ow_blk, self.M[0] - 1) * self.oh_blk if self.ocg % self.lanes else 0
+            return round_up(max(self.band * self.ow_blk, down), 8) * self.vector_bytes
         return tile_bytes(self.role, self.NV, self.M, self.vector_bytes)
 
     @property

@@ -273,6 +273,15 @@ def _depthwise_channels_last() -> Iterator[Case]:
             yield _case((channels, channels), (25, 38), kernel, groups=channels, **layouts, **arguments)
 
 
+def _narrow_channels_last() -> Iterator[Case]:
+    # Fewer columns than a tile has pixels, and a last vector of channels that is not full.
+    for channels in (4, 17, 31):
+        for width in (5, 12, 13):
+            layouts = {"x_layout": "channels_last", "out_layout": "channels_last"}
+            yield _case((channels, channels), (22, width), (1, 1), groups=channels, **layouts)
+            yield _case((channels, channels), (300, width), (3, 3), padding=1, groups=channels, **layouts)
+
+
 def _groups_channels_last() -> Iterator[Case]:
     layouts = {"x_layout": "channels_last", "out_layout": "channels_last"}
     for icg in (2, 3, 4, 8):
@@ -317,6 +326,7 @@ _FAMILIES = (
     _large_kernel_and_stride,
     _more_than_one_strip,
     _depthwise_channels_last,
+    _narrow_channels_last,
     _groups_channels_last,
     _depthwise_in_channel_vectors,
     _pairs_of_columns,

@@ -12,10 +12,8 @@ A program of its own, for it may die; test_memory.py runs it.
 
 from __future__ import annotations
 
-import ctypes
 import faulthandler
 import math
-import mmap
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
@@ -28,45 +26,17 @@ import numpy as np
 import pyconv
 from _cases import corners, random_case
 from _compare import difference
-from _layouts import POISON
 from _problems import Call, Case
 from pyconv import _execute, _plan, functional
-
-_PAGE = mmap.PAGESIZE
-_NO_ACCESS = 0  # PROT_NONE
+from pyconv.selftest.guarded import GuardedMemory
 
 
-class GuardedMemory:
-    """An allocator of blocks that end, or start, at a page without access."""
-
-    def __init__(self, edge: str) -> None:
-        self._at_end = edge == "end"
-        self._libc = ctypes.CDLL(None, use_errno=True)
-        self._libc.mprotect.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
-        self._slack: list[tuple[np.ndarray, np.ndarray]] = []
-
-    def __call__(self, nbytes: int) -> np.ndarray:
-        body = max(1, -(-nbytes // _PAGE)) * _PAGE
-        pages = mmap.mmap(-1, body + 2 * _PAGE)
-        everything = np.frombuffer(pages, np.uint8)
-        everything.view(np.uint16)[...] = POISON
-        address = everything.__array_interface__["data"][0]
-        for guard in (address, address + _PAGE + body):
-            if self._libc.mprotect(guard, _PAGE, _NO_ACCESS):
-                raise OSError(ctypes.get_errno(), "mprotect")
-        inside = everything[_PAGE : _PAGE + body]
-        start = body - nbytes if self._at_end else 0
-        for slack in (inside[:start], inside[start + nbytes :]):
-            self._slack.append((slack, slack.copy()))
-        return inside[start : start + nbytes]
+class TestedMemory(GuardedMemory):
+    """Guarded memory that packed weights and results are put into as well."""
 
     def empty_result(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray:
         """Stands in for the package's allocator of packed weights and results."""
         return self(math.prod(shape) * dtype.itemsize).view(dtype).reshape(shape)
-
-    def intact(self) -> bool:
-        """Whether the accessible bytes around the blocks are as they were."""
-        return all(np.array_equal(slack, before) for slack, before in self._slack)
 
 
 def cases(kind: str, first: int, count: int) -> Iterator[Case]:
@@ -83,7 +53,7 @@ def main(edge: str, kind: str, first: str, count: str) -> None:
     """Run the cases; any exception is a failure."""
     for case in cases(kind, int(first), int(count)):
         print(repr(case), flush=True)
-        memory = GuardedMemory(edge)
+        memory = TestedMemory(edge)
         call = Call(case, allocate=memory)
         expected = call.reference(np.int64).astype(case.dtype)
         with (

@@ -13,8 +13,7 @@ from math import prod
 
 import numpy as np
 
-# Read as a float32 or a float64 it is a NaN: an element that is not the array's shows in the sum.
-POISON = np.uint16(0x7FF1)
+from pyconv.selftest.guarded import POISON
 
 WRITABLE = (
     "C",

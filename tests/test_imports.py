@@ -47,6 +47,10 @@ BENCH_LINES = (
     {"errors"},
 )
 BENCH_RANK = {f"bench.{module}": rank for rank, line in enumerate(BENCH_LINES) for module in line}
+
+# So does the self-test.
+SELFTEST_LINES = ({"cli"}, {"checks"}, {"guarded", "judging", "trials"})
+SELFTEST_RANK = {f"selftest.{module}": rank for rank, line in enumerate(SELFTEST_LINES) for module in line}
 PURE = {"_plan", "_tiles", "_reference", "_line", "_problem", "_arguments", "_dtypes", "_errors"}
 
 
@@ -96,6 +100,16 @@ def test_imports_of_the_benchmark_run_one_way(module: str) -> None:
         assert imported in RANK or BENCH_RANK[imported] > BENCH_RANK[module], f"{module} imports {imported}"
 
 
+def test_every_file_of_the_self_test_has_its_line() -> None:
+    assert {f"selftest.{path.stem}" for path in (PACKAGE / "selftest").glob("[!_]*.py")} == SELFTEST_RANK.keys()
+
+
+@pytest.mark.parametrize("module", SELFTEST_RANK)
+def test_imports_of_the_self_test_run_one_way(module: str) -> None:
+    for imported in imports(module) - {"pyconv"}:
+        assert imported in RANK or SELFTEST_RANK[imported] > SELFTEST_RANK[module], f"{module} imports {imported}"
+
+
 @pytest.mark.parametrize("module", PURE)
 def test_nothing_compiled_is_needed_to_check_and_to_plan(module: str) -> None:
     assert imports(module) <= PURE
@@ -115,6 +129,21 @@ def test_compiled_modules_are_loaded_in_one_place() -> None:
         assert not any(name.startswith(tuple(compiled)) for name in named), module
 
 
+@pytest.mark.parametrize("module", RANK)
+def test_the_library_stays_in_its_process(module: str) -> None:
+    """It loads no pickle, starts nothing, and calls no foreign function."""
+    imported, used = set(), set()
+    for node in ast.walk(ast.parse((PACKAGE / f"{module}.py").read_text())):
+        if isinstance(node, ast.Import):
+            imported.update(alias.name.split(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            imported.add(str(node.module).split(".")[0])
+        elif isinstance(node, ast.Attribute):
+            used.add(node.attr)
+    assert not imported & {"ctypes", "marshal", "multiprocessing", "pickle", "shelve", "socket", "subprocess"}
+    assert not used & {"CDLL", "execv", "fork", "popen", "posix_spawn", "system"}
+
+
 def test_import_brings_in_numpy_and_nothing_else() -> None:
     """Modules without a file are not brought in: Cython makes two for what its modules share."""
     program = """
@@ -129,7 +158,7 @@ print(json.dumps(sorted(after - before)))
     loaded = json.loads(process.stdout)
     owners = {name.split(".")[0] for name in loaded} - sys.stdlib_module_names
     assert owners == {"numpy", "pyconv"}
-    assert not {"pyconv.__main__", "pyconv._reference", "pyconv.bench"} & set(loaded)
+    assert not {"pyconv.__main__", "pyconv._reference", "pyconv.bench", "pyconv.selftest"} & set(loaded)
 
 
 def test_public_names() -> None:

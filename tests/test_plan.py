@@ -72,6 +72,22 @@ def test_sums_that_wait_are_bounded_too(ic: int) -> None:
     assert plan(p).thread_bytes <= 2 * CACHES.l2
 
 
+@pytest.mark.parametrize("channels", [4, 17, 31, 129])
+def test_a_last_vector_of_channels_finds_room(channels: int) -> None:
+    """Its tiles run along the rows of a block, or down its columns where these are fewer than a tile's pixels."""
+    for oh in (*range(1, 40), 200, 1000):
+        for ow in (*range(1, 20), 30, 500, 3001):
+            p = replace(DEPTHWISE, g=channels, ic=channels, oc=channels, ih=oh, iw=ow, oh=oh, ow=ow)
+            chosen = make_plan(p, AVX512, CACHES, 1, channels_last=True)
+            if chosen.role != "dc":
+                continue
+            for rows in {chosen.oh_blk, oh % chosen.oh_blk}:
+                for columns in {chosen.ow_blk, ow % chosen.ow_blk}:
+                    down = columns < min(rows, chosen.M[0])
+                    band, length = (columns, rows) if down else (rows, columns)
+                    assert min(band, chosen.band) * length * chosen.vector_bytes <= chosen.tile_bytes, p
+
+
 def test_a_large_map_reads_the_larger_of_weights_and_image_once() -> None:
     deep = replace(LAYER, ic=512, oc=512, ih=28, iw=28, oh=28, ow=28)
     wide = replace(LAYER, ih=224, iw=224, oh=224, ow=224)
