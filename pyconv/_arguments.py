@@ -19,6 +19,7 @@ These functions run on every call, so each begins with the test that ordinary ar
 from __future__ import annotations
 
 import operator
+import sys
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeGuard, TypeVar
 
 import numpy as np
@@ -228,7 +229,7 @@ def read(value: object, name: str) -> NDArray[Any]:
             f"{name} is a lazy array ({type(value).__name__}), which pyconv does not compute on "
             f"its own: use {name}.compute()"
         )
-    if isinstance(value, np.ndarray) and np.ma.is_masked(value):
+    if _is_masked_array(value) and value.mask.any():
         raise ConvTypeError(f"{name} has masked elements, for which a convolution has no meaning: use {name}.filled(0)")
     try:
         if hasattr(value, "__dlpack__") and not hasattr(value, "__array__"):
@@ -238,6 +239,15 @@ def read(value: object, name: str) -> NDArray[Any]:
         raise
     except Exception as error:  # whatever the object's own conversion raises
         raise ConvTypeError(f"{name} cannot be converted to an array: {error}") from error
+
+
+def _is_masked_array(value: object) -> TypeGuard[np.ma.MaskedArray[Any, Any]]:
+    """Tell whether `value` is a masked array. There are none unless someone has imported numpy.ma.
+
+    A call must not be the one to do so, which ``np.ma`` would: a fork meanwhile, in another thread, leaves the child
+    with the lock of an import that nobody will finish.
+    """
+    return isinstance(value, getattr(sys.modules.get("numpy.ma"), "MaskedArray", ()))
 
 
 def float_dtype(value: object) -> np.dtype[Any]:
@@ -277,7 +287,7 @@ def check_dtypes(x: np.dtype[Any], weight: np.dtype[Any], bias: np.dtype[Any] | 
 
 def output(value: object, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
     """Return `value` as a base ndarray, if a result can be written there. Its strides are free."""
-    if type(value) is not np.ndarray and (not isinstance(value, np.ndarray) or isinstance(value, np.ma.MaskedArray)):
+    if type(value) is not np.ndarray and (not isinstance(value, np.ndarray) or _is_masked_array(value)):
         raise wrong_type(value, "out", "an ndarray")
     if value.dtype != dtype:
         raise ConvTypeError(f"out must have the dtype {dtype}, got {value.dtype}")

@@ -3,7 +3,8 @@
 Settings are plain attributes, free to be changed between calls. All that belongs to the parameters
 is in one immutable tuple, `_State`. A call reads that tuple once, and whoever changes the
 parameters puts a new tuple in its place. So a call that another thread makes meanwhile sees the old
-parameters or the new ones, never a mixture.
+parameters or the new ones, never a mixture. Changes keep some of what was there before, so they are
+made one at a time.
 
 Kernels want the weights packed. Packing takes time, and a packed copy goes stale when the weights
 change, so a layer keeps one only while they cannot: `ConvNd.eval` makes the parameters read-only,
@@ -13,6 +14,8 @@ and an edit in place is then an error, not a result from the weights of yesterda
 from __future__ import annotations
 
 import math
+import os
+import threading
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
@@ -35,6 +38,12 @@ if TYPE_CHECKING:
     from pyconv.functional import Ints, Operator, Padding
 
     Rng: TypeAlias = int | np.random.SeedSequence | np.random.BitGenerator | np.random.Generator | None
+
+
+# Held while parameters change. Forks wait for it, or a child would inherit it from a thread that it does not have.
+_changing = threading.RLock()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_changing.acquire, after_in_parent=_changing.release, after_in_child=_changing.release)
 
 
 class _State(NamedTuple):
@@ -216,8 +225,10 @@ class ConvNd:
 
     @weight.setter
     def weight(self, value: ArrayLike) -> None:
-        weight, bias, *_ = self._state
-        self._install(_arguments.parameter(value, "weight", weight.shape, weight.dtype), bias, self.training)
+        weight = self._state.weight
+        value = _arguments.parameter(value, "weight", weight.shape, weight.dtype)
+        with _changing:
+            self._install(value, self._state.bias, self.training)
 
     @property
     def bias(self) -> NDArray[Any] | None:
@@ -229,7 +240,8 @@ class ConvNd:
         weight = self._state.weight
         if value is not None:
             value = _arguments.parameter(value, "bias", weight.shape[:1], weight.dtype)
-        self._install(weight, value, self.training)
+        with _changing:
+            self._install(self._state.weight, value, self.training)
 
     def named_parameters(self, prefix: str = "") -> Iterator[tuple[str, NDArray[Any]]]:
         """Yield ``("weight", weight)`` and, if there is one, ``("bias", bias)``.
@@ -283,14 +295,15 @@ class ConvNd:
         ConvTypeError
             `state_dict` is no mapping.
         """
-        parameters, keys = _state_dict.load(
-            type(self).__name__,
-            dict(self.named_parameters()),
-            state_dict,
-            strict=strict,
-            assign=assign,
-        )
-        self._install(parameters["weight"], parameters.get("bias"), self.training)
+        with _changing:
+            parameters, keys = _state_dict.load(
+                type(self).__name__,
+                dict(self.named_parameters()),
+                state_dict,
+                strict=strict,
+                assign=assign,
+            )
+            self._install(parameters["weight"], parameters.get("bias"), self.training)
         return keys
 
     # --- training and evaluation ------------------------------------------------------------------
@@ -304,8 +317,9 @@ class ConvNd:
         """Make the parameters writeable and drop what was packed; ``train(False)`` is `eval`."""
         if not isinstance(mode, bool):
             raise ConvError(f"training mode is expected to be boolean, got {mode!r}")
-        if mode != self.training:
-            self._install(self.weight, self.bias, mode)
+        with _changing:
+            if mode != self.training:
+                self._install(self.weight, self.bias, mode)
         return self
 
     def eval(self) -> Self:
