@@ -26,6 +26,7 @@ LEVELS = {
     "x86-64-v3": "_kernels_x86_64_v3",
     "x86-64-v4": "_kernels_x86_64_v4",
 }
+INTEGERS = "_int"  # after the name of a level's module: the same level's for integers
 
 # The kernels that a build is asked about. Filters of more rows than these are rare, and do without this tile.
 _DEPTHWISE_KERNELS = [(kh, sh) for kh in range(1, 64) for sh in range(1, 5)]
@@ -63,7 +64,7 @@ def supported() -> tuple[str, ...]:
 
 
 def _load(level: str, *, integers: bool) -> Kernels:
-    module = importlib.import_module(f"pyconv.{LEVELS[level]}" + ("_int" if integers else ""))
+    module = importlib.import_module(f"pyconv.{LEVELS[level]}" + (INTEGERS if integers else ""))
     depthwise = [kernel for kernel in _DEPTHWISE_KERNELS if module.has_depthwise(*kernel)]
     width = module.vector_bytes()
     tiles = TileTable.of(level, width, module.variants(), depthwise, _cpu().multiply_adds_per_cycle(width))

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from pyconv._dispatch import LEVELS, built
+from pyconv._dispatch import INTEGERS, LEVELS, built
 
 # What the x86-64 psABI puts into each level, in the assembler's words, on top of the level before and of generic64. The
 # module that detects the level may ask which registers the system saves (xgetbv).
@@ -25,10 +25,10 @@ EXTENSIONS = {
     "x86-64-v3": ["avx2", "bmi", "bmi2", "f16c", "fma", "lzcnt", "movbe"],
     "x86-64-v4": ["avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"],
 }
-MODULES = {"detection": "_cpu", **{level: LEVELS[level] for level in built()}}
+MODULES = [("detection", "_cpu"), *((level, LEVELS[level] + kind) for level in built() for kind in ("", INTEGERS))]
 
 pytestmark = [
-    pytest.mark.skipif(not EXTENSIONS.keys() >= MODULES.keys(), reason="not x86-64"),
+    pytest.mark.skipif(not EXTENSIONS.keys() >= dict(MODULES).keys(), reason="not x86-64"),
     pytest.mark.skipif(not all(map(shutil.which, ("objdump", "readelf", "as", "ld"))), reason="needs binutils"),
 ]
 
@@ -84,18 +84,18 @@ def faults(path: Path) -> list[str]:
     return [what for what, found in wrong.items() if found]
 
 
-@pytest.mark.parametrize("level", MODULES)
-def test_no_instruction_beyond_the_level(level: str) -> None:
-    texts = instructions(path_of(MODULES[level]))
+@pytest.mark.parametrize(("level", "module"), MODULES)
+def test_no_instruction_beyond_the_level(level: str, module: str) -> None:
+    texts = instructions(path_of(module))
     assert len(texts) > 500
     assert not beyond(level, texts)
 
 
-@pytest.mark.parametrize("level", [level for level in MODULES if level not in ("detection", "x86-64-v2")])
-def test_the_level_below_is_not_enough(level: str) -> None:
+@pytest.mark.parametrize(("level", "module"), MODULES[3:])
+def test_the_level_below_is_not_enough(level: str, module: str) -> None:
     """The test of the test: the vectors of a level are beyond the one before."""
     below, register = {"x86-64-v3": ("x86-64-v2", "%ymm"), "x86-64-v4": ("x86-64-v3", "%zmm")}[level]
-    found = beyond(below, instructions(path_of(MODULES[level])))
+    found = beyond(below, instructions(path_of(module)))
     assert sum(register in text for text in found) > 1000
 
 
@@ -123,9 +123,9 @@ def test_levels(instruction: str, level: str | None, lowest: str | None) -> None
         assert beyond(lowest, ("ret", instruction)) == [instruction]
 
 
-@pytest.mark.parametrize("level", MODULES)
-def test_hardened(level: str) -> None:
-    assert not faults(path_of(MODULES[level]))
+@pytest.mark.parametrize("module", dict.fromkeys(module for _, module in MODULES))
+def test_hardened(module: str) -> None:
+    assert not faults(path_of(module))
 
 
 @pytest.mark.parametrize(("option", "fault"), [("--omagic", "is writable and runs"), ("-znotext", "code is relocated")])
