@@ -1,6 +1,8 @@
-# Subnormal numbers as zeros, for one thread and for a while: a register of the processor, saved, changed, put back.
+# How this thread's floating point unit rounds, and whether subnormal numbers are zeros to it: a register of the
+# processor, which can be saved, changed and put back.
 #
-# x86-64 takes subnormal operands for zero (DAZ) and makes subnormal results zero (FTZ); 64-bit Arm does both with one bit.
+# x86-64 takes subnormal operands for zero (DAZ) and makes zeros of subnormal results (FTZ); one bit of 64-bit Arm does
+# both.
 
 cdef extern from *:
     """

@@ -779,15 +779,14 @@ cdef inline void run_task_of(
 
 cdef void run_task(const Lowered *p, const Call *call, Py_ssize_t index, Py_ssize_t thread) noexcept nogil:
     cdef char *scratch = call.scratch + thread * p.thread_bytes
+    # OpenMP's threads have the rounding mode of whoever began them: the caller's is wanted, and theirs left as it was.
     cdef unsigned long state = float_state()
-    if call.flush:
-        set_float_state(state | FLUSHING)
+    set_float_state(call.float_state)
     if p.dtype == FLOAT32:
         run_task_of(p, call, index, <const f32 *> call.x, scratch)
     else:
         run_task_of(p, call, index, <const f64 *> call.x, scratch)
-    if call.flush:
-        set_float_state(state)
+    set_float_state(state)
 
 
 def variants():
@@ -1069,7 +1068,7 @@ cdef class Convolution:
                 try:
                     set_strides(call.x_stride, &xb, axes, self.p.rows.extent == 1)
                     set_strides(call.out_stride, &ob, axes, self.p.oh == 1)
-                    call.flush = flush
+                    call.float_state = float_state() | (FLUSHING if flush else 0)
                     call.x = <const char *> xb.buf
                     call.packed = <const char *> wb.buf
                     call.out = <char *> ob.buf

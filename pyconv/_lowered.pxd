@@ -55,7 +55,7 @@ cdef struct Call:
     char *out
     char *scratch
     Py_ssize_t *offset  # of every tap in the image, in bytes
-    bint flush          # whether subnormal numbers are taken for zeros
+    unsigned long float_state  # of the caller, and subnormal numbers as zeros where it asks for that
     bint narrow         # whether the output's dtype is narrower than the accumulator's
     bint in_place       # whether channel vectors are read in the image
     Py_ssize_t x_stride[4]

@@ -237,8 +237,31 @@ def _rows(p: ConvProblem, oh_blk: int, slot: int) -> Line:
     return lay_out(p.kh, p.sh, p.dh, oh_blk)
 
 
-def _blocks(p: ConvProblem, caches: Caches, overhang: int, unit: int, slot: int) -> tuple[int, int, int, Line, Line]:
-    """``(oh_blk, ow_blk, ic_blk, rows, cols)``: a strip within its share of L2, of the shape that gathers least.
+def _cols(p: ConvProblem, ow_blk: int, slot: int, overhang: int) -> Line:
+    """Lay out the columns of a strip."""
+    if slot > 1:
+        return lay_out(p.kw, 1, p.dw, (ow_blk - 1) * p.sw + 1)
+    return lay_out(p.kw, p.sw, p.dw, ow_blk, overhang)
+
+
+# Between tasks a call looks for Ctrl-C: this many operations are some 100 ms of a core.
+_FLOPS_AT_ONCE = 8_000_000_000
+
+
+def _at_once(p: ConvProblem, g: int, n_oc_blk: int, oh_blk: int, ow_blk: int, unit: int) -> tuple[int, int, int]:
+    """``(n_oc_task, oh_blk, ow_blk)`` of tasks that are soon done: shares of the output channels, then fewer pixels."""
+    a_pixel = 2 * (p.oc // g) * (p.ic // p.g) * p.kh * p.kw
+    n_oc_task = min(n_oc_blk, ceil_div(oh_blk * ow_blk * a_pixel, _FLOPS_AT_ONCE))
+    most = max(1, _FLOPS_AT_ONCE * n_oc_task // a_pixel)
+    if oh_blk * ow_blk > most:
+        oh_blk = max(1, most // ow_blk)
+    if ow_blk > max(most, unit):
+        ow_blk = max(1, most // unit) * unit
+    return n_oc_task, oh_blk, ow_blk
+
+
+def _blocks(p: ConvProblem, caches: Caches, overhang: int, unit: int, slot: int) -> tuple[int, int, int]:
+    """``(oh_blk, ow_blk, ic_blk)``: a strip within its share of L2, of the shape that gathers least.
 
     A quarter of L2 leaves room for the weights that stream past the strip, and for the pixels of the next one. The rows
     that the kernel reaches beyond a block are gathered again for the next block: a tall kernel wants tall blocks, and
@@ -251,9 +274,7 @@ def _blocks(p: ConvProblem, caches: Caches, overhang: int, unit: int, slot: int)
         return _rows(p, oh_blk, slot)
 
     def cols(ow_blk: int) -> Line:
-        if slot > 1:
-            return lay_out(p.kw, 1, p.dw, (ow_blk - 1) * p.sw + 1)
-        return lay_out(p.kw, p.sw, p.dw, ow_blk, overhang)
+        return _cols(p, ow_blk, slot, overhang)
 
     def shape(n_ow_blk: int) -> tuple[int, int, int, int]:
         """``(slots gathered, n_ow_blk, oh_blk, ow_blk)`` for at least so many blocks of columns."""
@@ -275,11 +296,8 @@ def _blocks(p: ConvProblem, caches: Caches, overhang: int, unit: int, slot: int)
             break
         best = narrower
     *_, oh_blk, ow_blk = best
-    line = cols(ow_blk)
-    ic_blk = max(1, min(icg, budget // (row * line.length)))
-    if ic_blk < icg:
-        oh_blk = 1
-    return oh_blk, ow_blk, ic_blk, rows(oh_blk), line
+    ic_blk = max(1, min(icg, budget // (row * cols(ow_blk).length)))
+    return 1 if ic_blk < icg else oh_blk, ow_blk, ic_blk
 
 
 def _rows_and_tasks(p: ConvProblem, n_oc_blk: int, most: int) -> tuple[int, int]:
@@ -375,19 +393,21 @@ def make_plan(
         window = min(p.ih + p.pt + p.pb, 4 * p.kh * p.dh) * min(p.iw + p.pl + p.pr, p.ow * p.sw + p.kw * p.dw)
         fitting = caches.l2 // 4 // (window * table.vector_bytes)
         slot = lanes * max(1, min(n_oc_blk, _NEIGHBOURS // table.vector_bytes, fitting))
-    oh_blk, ow_blk, ic_blk, rows, cols = _blocks(p, caches, overhang, unit, slot)
+    oh_blk, ow_blk, ic_blk = _blocks(p, caches, overhang, unit, slot)
     if role == "dc":
         ic_blk = icg
+    n_oc_task, oh_blk, ow_blk = _at_once(p, g, n_oc_blk, oh_blk, ow_blk, unit)
+    rows, cols = _rows(p, oh_blk, slot), _cols(p, ow_blk, slot, overhang)
     # The sums of one block's tiles in a row, where they wait for the next channels.
     row_sums = ceil_div(ow_blk, unit) * tile_bytes(role, nv, largest_m, table.vector_bytes)
     panel = p.kh * p.kw * nv * table.vector_bytes
-    n_oc_task = 1
     share = _weights_share(table, caches, panel * icg, largest_m[nv - 1])
     if role == "oc" and p.kh * p.kw > 1 and oh_blk < p.oh and panel * icg > share:
         # A large map: as many channels in a pass as keep a block's weights in this share of a cache. Smaller maps, with
         # few rows for each block of weights, gain nothing.
         ic_blk = ceil_div(icg, ceil_div(icg, max(1, share // panel)))
-        oh_blk, n_oc_task = _rows_and_tasks(p, n_oc_blk, caches.l2 // 2 // row_sums)
+        oh_blk, shares = _rows_and_tasks(p, n_oc_blk, caches.l2 // 2 // row_sums)
+        n_oc_task = max(n_oc_task, shares)
         rows = _rows(p, oh_blk, slot)
     threads = max(1, min(threads, useful_flops(p) // _FLOPS_PER_THREAD))
     if threads > 1:

@@ -104,9 +104,6 @@ def test_ctrl_c(kind: str, record_property: Callable[[str, object], None]) -> No
 
 
 @linux
-@pytest.mark.xfail(
-    strict=True, raises=AssertionError, reason="a task may be of any size, and no signal is looked for inside one"
-)
 def test_ctrl_c_inside_a_large_task() -> None:
     """A signal with a long filter: 300 GFLOP in each of the first two tasks."""
     assert max(interrupt("long filter", 1)) <= PROMPT
@@ -235,21 +232,7 @@ def differing_after(mode: str) -> int:
 
 @linux
 @x86
-@pytest.mark.parametrize(
-    "mode",
-    [
-        "default",
-        *(
-            pytest.param(
-                mode,
-                marks=pytest.mark.xfail(
-                    strict=True, raises=AssertionError, reason="OpenMP's threads keep the mode they began in"
-                ),
-            )
-            for mode in ("upward", "flush to zero")
-        ),
-    ],
-)
+@pytest.mark.parametrize("mode", ["default", "upward", "flush to zero"])
 def test_threads_follow_the_mode(mode: str) -> None:
     """A call rounds as its caller does, on every thread, whatever the mode was when the threads began."""
     ran = python("-c", _ROUNDINGS, mode)
