@@ -175,7 +175,9 @@ class Plan:
     def tile_bytes(self) -> int:
         """Buffer of one tile; under ``"dc"``, of a band of rows."""
         if self.role == "dc":
-            return round_up(self.band * self.ow_blk, 8) * self.vector_bytes
+            # Of columns, where the block is narrower than a tile: these then run down it.
+            pixels = max(self.band * self.ow_blk, min(self.band, self.ow_blk) * self.oh_blk)
+            return round_up(pixels, 8) * self.vector_bytes
         return tile_bytes(self.role, self.NV, self.M, self.vector_bytes)
 
     @property
