@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import random
 import signal
@@ -18,6 +17,8 @@ import pytest
 import pyconv
 from _cases import random_case
 from _compare import difference
+from _floating_point import MODES, restore
+from _floating_point import mode as floating_point_mode
 from _problems import Call, seeds
 from _processes import HERE, environment, python
 from _values import integers
@@ -75,17 +76,20 @@ def interrupt(kind: str, count: int) -> list[float]:
     with subprocess.Popen(
         [sys.executable, "-c", script, str(count)], cwd=HERE, env=variables, stdout=subprocess.PIPE, text=True
     ) as process:
-        for _ in range(count):
-            assert process.stdout.readline() == "begins\n"
-            time.sleep(random.uniform(0.1, 1.0))
-            sent = time.monotonic()
-            process.send_signal(signal.SIGINT)
-            answer = process.stdout.readline()
-            assert answer != "finished\n", "the call was not interrupted"
-            delays.append(float(answer) - sent)
-            same, grown = process.stdout.readline().split()
-            assert same == "True", "the next call gave another result"
-            assert int(grown) < 4096, f"{grown} KiB are still in use"
+        try:
+            for _ in range(count):
+                assert process.stdout.readline() == "begins\n"
+                time.sleep(random.uniform(0.1, 1.0))
+                sent = time.monotonic()
+                process.send_signal(signal.SIGINT)
+                answer = process.stdout.readline()
+                assert answer != "finished\n", "the call was not interrupted"
+                delays.append(float(answer) - sent)
+                same, grown = process.stdout.readline().split()
+                assert same == "True", "the next call gave another result"
+                assert int(grown) < 4096, f"{grown} KiB are still in use"
+        finally:
+            process.kill()
     return delays
 
 
@@ -105,74 +109,33 @@ def test_ctrl_c(kind: str, record_property: Callable[[str, object], None]) -> No
 
 @linux
 def test_ctrl_c_inside_a_large_task() -> None:
-    """A signal with a long filter: 300 GFLOP in each of the first two tasks."""
+    """A signal with a long filter is cut into tasks of 150 GFLOP."""
     assert max(interrupt("long filter", 1)) <= PROMPT
 
 
 # --- floating-point modes -----------------------------------------------------------------------------
 
-FE_UPWARD = 0x800
-FLUSH = 0x8040  # MXCSR: subnormal results are zero, subnormal operands too
-
-
-class Mode:
-    """What the floating-point unit of this thread does with numbers between two and with those next to zero."""
-
-    _libm = ctypes.CDLL("libm.so.6") if sys.platform == "linux" else None
-
-    @classmethod
-    def get(cls) -> tuple[int, int]:
-        """Return x87's rounding and SSE's control bits, without the flags of what has happened."""
-        environment = (ctypes.c_uint32 * 8)()
-        assert cls._libm.fegetenv(environment) == 0
-        return environment[0] & 0xC00, environment[7] & ~0x3F
-
-    @classmethod
-    def upward(cls) -> None:
-        assert cls._libm.fesetround(FE_UPWARD) == 0
-
-    @classmethod
-    def flush(cls) -> None:
-        environment = (ctypes.c_uint32 * 8)()
-        cls._libm.fegetenv(environment)
-        environment[7] |= FLUSH
-        assert cls._libm.fesetenv(environment) == 0
-
-    @classmethod
-    def restore(cls) -> None:
-        """Return to what every program starts with: FE_DFL_ENV, which is the pointer -1."""
-        assert cls._libm.fesetenv(ctypes.c_void_p(-1)) == 0
-
-
-SETTERS = {"default": Mode.restore, "upward": Mode.upward, "flush to zero": Mode.flush}
-
 
 @linux
 @x86
-@pytest.mark.parametrize("mode", SETTERS)
+@pytest.mark.parametrize("mode", MODES)
 def test_calls_keep_the_mode(mode: str, isa: str) -> None:
     """Whatever the instruction set, the tile and the data; on one thread, for new ones would keep the mode."""
     calls = [Call(random_case(seed, 100_000)) for seed in seeds(40)]
     try:
-        SETTERS[mode]()
-        before = Mode.get()
+        MODES[mode]()
+        before = floating_point_mode()
         for call in calls:
             call.compute(call.x, call.weight, call.bias, None, isa, 1)
-            assert Mode.get() == before, f"changed by {call.case!r}"
+            assert floating_point_mode() == before, f"changed by {call.case!r}"
     finally:
-        Mode.restore()
-    assert (before == Mode.get()) == (mode == "default")
+        restore()
+    assert (before == floating_point_mode()) == (mode == "default")
 
 
 _IMPORT = """
-import ctypes, sys
 import numpy as np
-
-def mode():
-    environment = (ctypes.c_uint32 * 8)()
-    ctypes.CDLL("libm.so.6").fegetenv(environment)
-    return environment[0] & 0xC00, environment[7] & ~0x3F
-
+from _floating_point import mode
 before = mode()
 import pyconv
 imported = mode()
@@ -222,9 +185,9 @@ def differing_after(mode: str) -> int:
     if mode == "flush to zero":
         weight *= np.finfo(weight.dtype).smallest_normal / 8
     right = pyconv.conv2d(x, weight, num_threads=1)
-    SETTERS[mode]()
+    MODES[mode]()
     alone, together = (pyconv.conv2d(x, weight, num_threads=threads) for threads in (1, 8))
-    Mode.restore()
+    restore()
     assert np.array_equal(alone, together), "not even in the mode do the threads agree"
     assert np.array_equal(alone, right) == (mode == "default"), "the mode had no effect"
     return sum(np.count_nonzero(pyconv.conv2d(x, weight, num_threads=8) != right) for _ in range(20))
