@@ -1,7 +1,8 @@
 """Whether the kernels stay within the memory that they allocate themselves, which no guard page surrounds.
 
-The C library ends a process that frees a block and finds its neighbour's size overwritten, so this sees whoever writes a
-few words past the end of the scratch; not a byte less than that, and nothing that stays in the scratch of other threads.
+The C library ends a process that frees a block and finds its neighbour's size overwritten, so this sees whoever writes
+a few words past the end of the scratch; not a byte less than that, and nothing that stays in the scratch of other
+threads.
 """
 
 from __future__ import annotations
