@@ -72,19 +72,24 @@ def compiler() -> str:
 
 
 def kernels(level: str, flags: list[str]) -> Extension:
-    """Describe the extension module of one level, or of its integers."""
-    return Extension(
-        f"pyconv._kernels_{level}",
-        ["pyconv/_kernels.pyx"],
-        depends=[str(path) for path in Path("pyconv").glob("*.pxd")],
-        extra_compile_args=[*OPTIMISE, *SANITIZE, *KERNEL, *UNROLL[compiler()], *flags, *OPENMP],
-        extra_link_args=[*SANITIZE, *OPENMP, *HARDEN],
+    """Describe the extension module of one level, or of its integers, a build directory for each.
+
+    The flags come after `cythonize`, which would hand those of one module of a source down to the next.
+    """
+    depends = [str(path) for path in Path("pyconv").glob("*.pxd")]
+    (module,) = cythonize(
+        [Extension(f"pyconv._kernels_{level}", ["pyconv/_kernels.pyx"], depends=depends)],
+        build_dir=f"build/cython/{level}",
+        compiler_directives=DIRECTIVES,
     )
+    module.extra_compile_args = [*OPTIMISE, *SANITIZE, *KERNEL, *UNROLL[compiler()], *flags, *OPENMP]
+    module.extra_link_args = [*SANITIZE, *OPENMP, *HARDEN]
+    return module
 
 
 def extensions() -> list[Extension]:
-    """Every extension module. A build directory for each level keeps their generated C apart."""
-    modules = cythonize(
+    """Every extension module."""
+    modules: list[Extension] = cythonize(
         [
             Extension(
                 "pyconv._cpu",
@@ -96,12 +101,8 @@ def extensions() -> list[Extension]:
         build_dir="build/cython/cpu",
         compiler_directives=DIRECTIVES,
     )
-    for level, flags in [*LEVELS.items(), *((f"{level}_int", [*flags, INTEGERS]) for level, flags in LEVELS.items())]:
-        modules += cythonize(
-            [kernels(level, flags)],
-            build_dir=f"build/cython/{level}",
-            compiler_directives=DIRECTIVES,
-        )
+    for level, flags in LEVELS.items():
+        modules += [kernels(level, flags), kernels(f"{level}_int", [*flags, INTEGERS])]
     return modules
 
 
