@@ -100,5 +100,6 @@ def _expanded(weight: Array) -> Array:
     blocks: Array = np.empty((oc, 2, ic, 2, *kernel), weight.real.dtype)
     blocks[:, 0, :, 0] = blocks[:, 1, :, 1] = weight.real
     blocks[:, 1, :, 0] = weight.imag
-    np.negative(weight.imag, out=blocks[:, 0, :, 1])
+    # Not with out=: NumPy (2.4) takes wrong elements where both arrays are strided.
+    blocks[:, 0, :, 1] = -weight.imag
     return blocks.reshape(2 * oc, 2 * ic, *kernel)

@@ -8,6 +8,7 @@ cdef extern from *:
     """
     #if defined(__x86_64__)
     #  define FLUSHING 0x8040UL
+    #  define rounds_down(state) (((state) >> 13 & 3) == 1)
     static inline unsigned long float_state(void) {
         unsigned int state; __asm__ volatile("stmxcsr %0" : "=m"(state) : : "memory"); return state;
     }
@@ -16,6 +17,7 @@ cdef extern from *:
     }
     #elif defined(__aarch64__)
     #  define FLUSHING (1UL << 24)
+    #  define rounds_down(state) (((state) >> 22 & 3) == 2)
     static inline unsigned long float_state(void) {
         unsigned long state; __asm__ volatile("mrs %0, fpcr" : "=r"(state) : : "memory"); return state;
     }
@@ -24,6 +26,7 @@ cdef extern from *:
     }
     #else
     #  define FLUSHING 0UL
+    #  define rounds_down(state) 0
     static inline unsigned long float_state(void) { return 0; }
     static inline void set_float_state(unsigned long state) { (void) state; }
     #endif
@@ -31,4 +34,5 @@ cdef extern from *:
     enum:
         FLUSHING
     unsigned long float_state() noexcept nogil
+    bint rounds_down(unsigned long state) noexcept nogil
     void set_float_state(unsigned long state) noexcept nogil

@@ -18,6 +18,7 @@ is_flushing = _flushing.get
 def flush_denormals(flush: bool = True) -> Iterator[None]:
     """Take subnormal numbers for zeros inside a ``with`` block, in this thread (or asyncio task) only.
 
+    Outside, and with False, arithmetic is that of the calling thread: IEEE's, unless someone has changed its state.
     Operands and results smaller than the smallest normal number (1.2e-38 in float32, 2.2e-308 in float64) become zeros.
     Only the arithmetic of convolutions is concerned, on however many threads; when a call returns, the state of the
     calling thread's floating point unit is as it was.

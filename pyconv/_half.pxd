@@ -52,8 +52,11 @@ cdef inline half to_half(float value) noexcept nogil:
         uint32_t magnitude = bits & 0x7FFFFFFF
         half rounded
         uint32_t result = (magnitude + 0xFFF + (magnitude >> 13 & 1) - BIAS) >> 13
-        # Below 2 ** -14 the step is 2 ** -24, that of a float32 from 0.5 on: the addition rounds.
-        uint32_t subnormal = bits_of(float_of(magnitude) + <float> 0.5) - bits_of(0.5)
+        # Below 2 ** -14 the step is 2 ** -24. All is 0 before 26 bits are shifted out.
+        uint32_t exponent = magnitude >> 23
+        uint32_t mantissa = (magnitude & 0x7FFFFF) | 0x800000
+        uint32_t shift = 126 - exponent if 100 <= exponent <= 112 else 26
+        uint32_t subnormal = (mantissa + ((<uint32_t> 1 << (shift - 1)) - 1) + (mantissa >> shift & 1)) >> shift
     result = result if magnitude >= bits_of(<float> 6.103515625e-5) else subnormal
     result = result if magnitude < bits_of(65520) else 0x7C00  # half a step above the largest
     result = result if magnitude <= INFINITE else 0x7E00

@@ -24,7 +24,7 @@ from libc.string cimport memset
 
 from pyconv._ahead cimport Ahead, look_ahead, pixels_of
 from pyconv._channels cimport gather_channels
-from pyconv._denormals cimport FLUSHING, float_state, set_float_state
+from pyconv._denormals cimport FLUSHING, float_state, rounds_down, set_float_state
 from pyconv._depthwise cimport MAX_ROWS, channels_fits, depthwise_fits
 from pyconv._half cimport brain, half
 from pyconv._instances cimport by_nv, channels_by_pixels, depthwise_by_nv, depthwise_exists
@@ -369,8 +369,9 @@ cdef inline bint holds_negative_zero(
 
 cdef inline void take_rows(const Lowered *p, Pass *q, Py_ssize_t oh) noexcept nogil:
     # The taps of output row oh: without the rows of the kernel that lie in a padding of zeros, above and below the
-    # image, if the weights are finite. What is left out is +0.0 or -0.0, and to add that changes one number: -0.0. So
-    # the sum of all taps is that of the others, or it is +0.0 where theirs is -0.0: `run_tile_again` looks for that.
+    # image, if the weights are finite, and if some are left. What is left out is +0.0 or -0.0, and to add that changes
+    # one number: -0.0 (+0.0 where sums are rounded down: then nothing is left out). So the sum of all taps is that of
+    # the others, or it is +0.0 where theirs is -0.0: `run_tile_again` looks for that.
     cdef:
         Py_ssize_t low = 0
         Py_ssize_t high = p.kh
@@ -393,8 +394,10 @@ cdef void run_tile_again(
     char *out, Py_ssize_t pitch,
 ) noexcept nogil:
     # With all taps, where those that were left out could have made a difference.
-    cdef Taps taps = q.taps
-    if not holds_negative_zero(<const real *> out, pitch, M, NV * (VECTOR_BYTES // <Py_ssize_t> sizeof(real))):
+    cdef:
+        Taps taps = q.taps
+        Py_ssize_t width = NV * (VECTOR_BYTES // <Py_ssize_t> sizeof(real))
+    if INTEGERS or not holds_negative_zero(<const real *> out, pitch, M, width):
         return
     taps.offset = taps.offset - q.low * taps.n_kw
     taps.n_taps = taps.n_taps + taps.n_skipped
@@ -668,8 +671,9 @@ cdef inline void multiply_dc(
     const Lowered *p, const Call *call, const Task *t, Pass *q, const Image *image, real *strip, const real *group,
     real *c,
 ) noexcept nogil:
-    # Where channels are neighbours, pixels whose taps all lie inside the image are read where they are; a frame of
-    # four rectangles around them goes by way of the strip, and so does the last block if it is no whole vector.
+    # Where channels are neighbours, pixels whose taps all lie inside the image are read where they are, if there are
+    # any; a frame of up to four rectangles around them goes by way of the strip, and so does the last block if it is no
+    # whole vector.
     cdef:
         Py_ssize_t VL = VECTOR_BYTES // sizeof(real)
         Py_ssize_t top, bottom, left, right, rows, framed
@@ -684,10 +688,10 @@ cdef inline void multiply_dc(
     ) * extent(t.n_ow, p.sw, p.col_reach) + rows * (
         extent(left - t.ow_start, p.sw, p.col_reach) + extent(t.ow_start + t.n_ow - right, p.sw, p.col_reach)
     )
-    # Worth it where the frame is less than half of the strip that it saves, and where the pixels of a tile do not keep
+    # Worth it where the frame is at most half of the strip that it saves, and where the pixels of a tile do not keep
     # displacing each other.
     if (
-        not call.in_place or end <= t.block_begin
+        not call.in_place or end <= t.block_begin or bottom <= top or right <= left
         or 2 * framed > extent(t.n_oh, p.sh, p.row_reach) * extent(t.n_ow, p.sw, p.col_reach)
     ):
         multiply_strip_channels(p, call, t, q, image, strip, group, c)
@@ -750,7 +754,7 @@ cdef inline void run_task_of(
     q.low = 0
     q.result = p.result
     q.narrow = call.narrow
-    q.skips = p.skips and (<const real *> call.packed)[p.g * p.group_pitch] != 0
+    q.skips = call.skips and (<const real *> call.packed)[p.g * p.group_pitch] != 0
     q.tile_pitch = p.tile_bytes // <Py_ssize_t> sizeof(real) if p.n_ic_blk > 1 else 0
     image.ic_stride = call.x_stride[1]
     image.ih_stride = call.x_stride[2]
@@ -1097,7 +1101,9 @@ cdef class Convolution:
         call.narrow = p.result != p.dtype
         call.offset = <Py_ssize_t *> (call.scratch + bytes)
         call.in_place = in_place(p, call)
-        for i in range(p.kh * p.kw):
+        call.skips = p.skips and not rounds_down(call.float_state)
+        # Not otherwise: the stride of an axis of length 1 may be any number, too large to multiply.
+        for i in range(p.kh * p.kw if call.in_place else 0):
             call.offset[i] = i // p.kw * p.dh * call.x_stride[2] + i % p.kw * p.dw * call.x_stride[3]
         try:
             # Tiles are transposed 8 rows at a time, and rows past the last one are read before they are dropped.

@@ -57,6 +57,7 @@ cdef struct Call:
     Py_ssize_t *offset  # of every tap in the image, in bytes
     unsigned long float_state  # of the caller, and subnormal numbers as zeros where it asks for that
     bint narrow         # whether the output's dtype is narrower than the accumulator's
+    bint skips          # whether the padding may be left out, as the plan would
     bint in_place       # whether channel vectors are read in the image
     Py_ssize_t x_stride[4]
     Py_ssize_t out_stride[4]

@@ -11,7 +11,7 @@ cdef struct Split:
 cdef inline Split split(Py_ssize_t n, Py_ssize_t parts) noexcept nogil:
     cdef Split s
     s.parts = parts
-    s.big = (n + parts - 1) // parts
+    s.big = (n + parts - 1) // max(1, parts)  # of nothing there are no parts
     s.n_big = n - parts * (s.big - 1)
     return s
 

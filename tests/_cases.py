@@ -282,6 +282,14 @@ def _narrow_channels_last() -> Iterator[Case]:
             yield _case((channels, channels), (300, width), (3, 3), padding=1, groups=channels, **layouts)
 
 
+def _nothing_inside_the_frame() -> Iterator[Case]:
+    # Channels-last depthwise whose stride leads from border to border: no output has all its taps inside the image.
+    for size in ((1, 1), (2, 2), (1, 20), (20, 1), (3, 2)):
+        for stride, padding in ((10, 5), (5, 2), ((1, 10), (0, 5)), ((7, 1), (4, 0))):
+            yield _case((16, 16), size, (1, 1), stride=stride, padding=padding, groups=16, x_layout="channels_last")
+            yield _case((16, 16), size, (2, 2), stride=stride, padding=(5, 5), groups=16, x_layout="channels_last")
+
+
 def _groups_channels_last() -> Iterator[Case]:
     layouts = {"x_layout": "channels_last", "out_layout": "channels_last"}
     for icg in (2, 3, 4, 8):
@@ -328,6 +336,7 @@ _FAMILIES = (
     _depthwise_channels_last,
     _narrow_channels_last,
     _groups_channels_last,
+    _nothing_inside_the_frame,
     _depthwise_in_channel_vectors,
     _pairs_of_columns,
 )

@@ -8,7 +8,7 @@ from __future__ import annotations
 import ctypes
 import sys
 
-UPWARD = 0x800  # FE_UPWARD
+DOWNWARD, UPWARD = 0x400, 0x800  # FE_DOWNWARD, FE_UPWARD
 FLUSH = 0x8040  # bits of MXCSR: subnormal results are zero, and so are subnormal operands
 
 _libm = ctypes.CDLL("libm.so.6") if sys.platform == "linux" else None
@@ -31,6 +31,10 @@ def round_upward() -> None:
     assert _libm.fesetround(UPWARD) == 0
 
 
+def round_downward() -> None:
+    assert _libm.fesetround(DOWNWARD) == 0
+
+
 def flush_to_zero() -> None:
     environment = _Environment()
     assert _libm.fegetenv(environment) == 0
@@ -38,4 +42,4 @@ def flush_to_zero() -> None:
     assert _libm.fesetenv(environment) == 0
 
 
-MODES = {"default": restore, "upward": round_upward, "flush to zero": flush_to_zero}
+MODES = {"default": restore, "upward": round_upward, "downward": round_downward, "flush to zero": flush_to_zero}

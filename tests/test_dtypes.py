@@ -97,6 +97,17 @@ def test_complex_numbers(dtype: str) -> None:
         assert np.array_equal(call.run(isa), expected), f"{isa}: {call.case!r}"
 
 
+@pytest.mark.parametrize("dtype", ["complex64", "complex128"])
+def test_complex_weights_of_any_layout(dtype: str) -> None:
+    for oc, ic, k in ((1, 2, 1), (2, 2, 1), (2, 47, 1), (3, 2, 2)):
+        values = np.arange(1, 1 + oc * ic * k * k).reshape(oc, ic, k, k)
+        weight = (values * (1 + 2j)).astype(dtype)
+        x = np.full((1, ic, k, k), 1j, dtype)
+        expected = (weight * 1j).sum((1, 2, 3)).reshape(1, oc, 1, 1)
+        for laid_out in (weight, np.asfortranarray(weight), weight[:, :, ::-1].copy()[:, :, ::-1]):
+            assert np.array_equal(pyconv.conv2d(x, laid_out), expected)
+
+
 @pytest.mark.parametrize("dtype", [*SHORT_FLOATS, "complex64", "complex128"])
 def test_layers(dtype: str) -> None:
     """In both modes, the initial parameters in their dtype, a state dict there and back."""

@@ -22,6 +22,7 @@ from _floating_point import mode as floating_point_mode
 from _problems import Call, seeds
 from _processes import HERE, environment, python
 from _values import integers
+from pyconv._dispatch import forced
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="memory is read from /proc")
 x86 = pytest.mark.skipif("x86-64-v2" not in pyconv.available_isas(), reason="MXCSR is a register of x86")
@@ -195,7 +196,24 @@ def differing_after(mode: str) -> int:
 
 @linux
 @x86
-@pytest.mark.parametrize("mode", ["default", "upward", "flush to zero"])
+@pytest.mark.parametrize("mode", ["default", "upward", "downward"])
+def test_the_padding_counts_in_every_mode(mode: str, isa: str) -> None:
+    """A zero of the padding and one of the image are the same: rounded down, 0.0 + -0.0 is -0.0."""
+    x, weight = np.zeros((1, 3, 4, 4), np.float32), np.ones((20, 3, 3, 3), np.float32)
+    weight[:, :, 0] = -1
+    above = np.pad(x, ((0, 0), (0, 0), (1, 0), (0, 0)))
+    MODES[mode]()
+    try:
+        with forced(isa):
+            padded, given = pyconv.conv2d(x, weight, padding=((1, 0), (0, 0))), pyconv.conv2d(above, weight)
+    finally:
+        restore()
+    np.testing.assert_array_equal(np.signbit(padded), np.signbit(given))
+
+
+@linux
+@x86
+@pytest.mark.parametrize("mode", ["default", "upward", "downward", "flush to zero"])
 def test_threads_follow_the_mode(mode: str) -> None:
     """A call rounds as its caller does, on every thread, whatever the mode was when the threads began."""
     ran = python("-c", _ROUNDINGS, mode)
