@@ -94,6 +94,8 @@ class Step(NamedTuple):
     caches: Caches
     plan: Plan
     packing: str
+    packed_size: int
+    dtype: np.dtype[Any]  # of the packed weights
     convolution: Any  # the plan, lowered by the build
 
 
@@ -110,13 +112,14 @@ class Job:
         Spatial axes of the arrays.
     """
 
-    __slots__ = ("_axes", "_channels_last", "_integers", "_last", "_narrow", "_problem", "_serial")
+    __slots__ = ("_axes", "_channels_last", "_dtype", "_integers", "_last", "_narrow", "_problem", "_serial")
 
     def __init__(self, problem: ConvProblem, *, channels_last: bool, axes: int = 2) -> None:
         self._problem = problem
         self._channels_last = channels_last
         self._axes = axes
         self._serial = is_serial(problem)
+        self._dtype = np.dtype(problem.dtype)
         self._integers = _dtypes.sums_integers(problem.dtype)
         self._narrow = problem.dst_dtype != problem.dtype
         self._last: Step | None = None
@@ -129,7 +132,9 @@ class Job:
         last = self._last
         if last is None or last.threads != threads or last.build is not build or last.caches is not CACHES:
             plan = make_plan(self._problem, build.tiles, CACHES, threads, self._channels_last)
-            self._last = last = Step(threads, build, CACHES, plan, plan.packing, _lower(plan))
+            self._last = last = Step(
+                threads, build, CACHES, plan, plan.packing, plan.packed_size, self._dtype, _lower(plan)
+            )
         return last
 
     def run(
@@ -160,7 +165,7 @@ class Job:
         step = self.step(num_threads)
         packed = None if packs is None else packs.get(step.packing)
         if packed is None:
-            packed = _pack(step.plan, step.convolution, weight, bias)
+            packed = _pack(step.packed_size, step.dtype, step.convolution, weight, bias)
             if packs is not None:
                 packs[step.packing] = packed
         if self._narrow:
@@ -168,11 +173,10 @@ class Job:
         step.convolution(x, packed, out, step.plan.threads, self._axes, is_flushing())
 
 
-def _pack(plan: Plan, convolution: Any, weight: Array, bias: Array | None) -> Array:
+def _pack(size: int, dtype: np.dtype[Any], convolution: Any, weight: Array, bias: Array | None) -> Array:
     """Return bias and weights in the order in which the kernel reads them, in the dtype that it sums in."""
-    dtype = np.dtype(plan.problem.dtype)
-    packed = empty_result((plan.packed_size,), dtype)
-    if weight.dtype != dtype:
+    packed = empty_result((size,), dtype)
+    if weight.dtype is not dtype and weight.dtype != dtype:
         weight, bias = weight.astype(dtype), None if bias is None else bias.astype(dtype)
     convolution.pack(weight, bias, packed)
     return packed
@@ -191,5 +195,5 @@ def job_for(problem: ConvProblem, axes: int, x: Layout, out: Layout) -> Job:
 def run(plan: Plan, x: Array, weight: Array, bias: Array | None, out: Array) -> None:
     """Carry out one plan on arrays (mb, ic, ih, iw), (oc, ic // g, kh, kw), (oc,) and (mb, oc, oh, ow)."""
     convolution = _lower(plan)
-    packed = _pack(plan, convolution, weight, bias)
+    packed = _pack(plan.packed_size, np.dtype(plan.problem.dtype), convolution, weight, bias)
     convolution(_dtypes.bits(x), packed, _dtypes.bits(out), plan.threads, 2)
