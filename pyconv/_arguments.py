@@ -41,7 +41,7 @@ T = TypeVar("T")
 PADDING_MODES: Final = ("zeros", "reflect", "replicate", "circular")
 
 _PARAMETERS: Final = "a float of 16, 32 or 64 bits, complex64 or complex128"
-_ALLOWED: Final = f"it must be {_PARAMETERS}, or an integer, the input also bool"
+_ALLOWED: Final = f"it must be {_PARAMETERS}, or an integer (the input also bool)"
 
 _ONLY_INT: Final = frozenset([int])
 _USUAL: Final = frozenset(map(np.dtype, ("float32", "float64", "uint8")))  # told from others without their names
@@ -270,9 +270,9 @@ def check_dtypes(x: np.dtype[Any], weight: np.dtype[Any], bias: np.dtype[Any] | 
     if not is_parameter(weight):
         raise not_implemented(weight, "weight", _ALLOWED)
     if (is_float(x) or not is_float(weight)) and x != weight:
-        raise ConvTypeError(
-            f"Input type ({x}) and weight type ({weight}) should be the same: use input.astype('{weight}')"
-        )
+        # The conversion that loses least.
+        use = f"input.astype('{weight}')" if np.can_cast(x, weight, "same_kind") else f"weight.astype('{x}')"
+        raise ConvTypeError(f"Input type ({x}) and weight type ({weight}) should be the same: use {use}")
     if not np.can_cast(x, weight):
         raise ConvTypeError(
             f"Input type ({x}) and weight type ({weight}) should be the same, as {weight} does not "

@@ -60,7 +60,7 @@ def conv2d(
     ----------
     input : array_like, shape (N, C, H, W) or (C, H, W)
         Images, or one image, of the weights' dtype; with floating weights also bool and integers
-        that this dtype holds exactly: up to 16 bits with float32, any with float64. Any strides.
+        of up to 16 bits with float32, any with float64 (beyond 2**53 rounded). Any strides.
     weight : array_like, shape (K, C / groups, kernel height, kernel width)
         The filters: float16, ``ml_dtypes.bfloat16``, float32, float64, complex64, complex128 or
         integers. 16-bit floats are summed in float32 and rounded once, to nearest even; integers

@@ -327,9 +327,17 @@ def test_which_dtypes_go_together(image: str, weight: str) -> None:
             "Input type (int16) and weight type (int32) should be the same: use input.astype('int32')",
         ),
         (
+            "complex64", "float32", None,
+            "Input type (complex64) and weight type (float32) should be the same: use weight.astype('complex64')",
+        ),
+        (
+            "float32", "int32", None,
+            "Input type (float32) and weight type (int32) should be the same: use weight.astype('float32')",
+        ),
+        (
             "float32", "bool", None,
             "convolution not implemented for 'bool' (weight), it must be a float of 16, 32 or 64 bits, complex64 or "
-            "complex128, or an integer, the input also bool; use weight.astype('float32')",
+            "complex128, or an integer (the input also bool); use weight.astype('float32')",
         ),
     ],
 )  # fmt: skip
