@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeGuard, TypeVar
 
 import numpy as np
 
-from pyconv._dtypes import is_float, is_image, is_parameter
+from pyconv._dtypes import NATIVE, is_float, is_image, is_parameter
 from pyconv._errors import ConvError, ConvTypeError, not_implemented, wrong_type
 
 if TYPE_CHECKING:
@@ -44,7 +44,6 @@ _PARAMETERS: Final = "a float of 16, 32 or 64 bits, complex64 or complex128"
 _ALLOWED: Final = f"it must be {_PARAMETERS}, or an integer (the input also bool)"
 
 _ONLY_INT: Final = frozenset([int])
-_USUAL: Final = frozenset(map(np.dtype, ("float32", "float64", "uint8")))  # told from others without their names
 
 
 # --- integers -------------------------------------------------------------------------------------
@@ -199,7 +198,7 @@ def array(value: object, name: str) -> NDArray[Any]:
 
     A copy is made only of what is byte-swapped or misaligned, and keeps the order of the axes.
     """
-    if type(value) is np.ndarray and value.dtype in _USUAL and value.flags.aligned:
+    if type(value) is np.ndarray and value.dtype in NATIVE and value.flags.aligned:
         return value
     found = read(value, name)
     native = found.dtype.newbyteorder("=")

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pyconv import _execute
+from pyconv._dtypes import is_complex
 from pyconv._execute import Job, empty_result, job_for
 
 if TYPE_CHECKING:
@@ -32,14 +33,14 @@ _EXPANDED = "real weights"  # among a layer's packed weights
 
 def job_of(problem: ConvProblem, axes: int, x: Layout, out: Layout) -> Job | ComplexJob:
     """Make the job of a problem, real or complex, on arrays of these layouts."""
-    if problem.dst_dtype.startswith("complex"):
+    if is_complex(problem.dst_dtype):
         return ComplexJob(problem, axes)
     return job_for(problem, axes, x, out)
 
 
 def plan_of(problem: ConvProblem) -> Plan:
     """Return the plan of a problem, real or complex, whose arrays are dense."""
-    return _execute.plan_of(_real(problem) if problem.dst_dtype.startswith("complex") else problem)
+    return _execute.plan_of(_real(problem) if is_complex(problem.dst_dtype) else problem)
 
 
 def _real(problem: ConvProblem) -> ConvProblem:

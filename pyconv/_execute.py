@@ -95,7 +95,6 @@ class Step(NamedTuple):
     plan: Plan
     packing: str
     packed_size: int
-    dtype: np.dtype[Any]  # of the packed weights
     convolution: Any  # the plan, lowered by the build
 
 
@@ -132,9 +131,7 @@ class Job:
         last = self._last
         if last is None or last.threads != threads or last.build is not build or last.caches is not CACHES:
             plan = make_plan(self._problem, build.tiles, CACHES, threads, self._channels_last)
-            self._last = last = Step(
-                threads, build, CACHES, plan, plan.packing, plan.packed_size, self._dtype, _lower(plan)
-            )
+            self._last = last = Step(threads, build, CACHES, plan, plan.packing, plan.packed_size, _lower(plan))
         return last
 
     def run(
@@ -165,7 +162,7 @@ class Job:
         step = self.step(num_threads)
         packed = None if packs is None else packs.get(step.packing)
         if packed is None:
-            packed = _pack(step.packed_size, step.dtype, step.convolution, weight, bias)
+            packed = _pack(step.packed_size, self._dtype, step.convolution, weight, bias)
             if packs is not None:
                 packs[step.packing] = packed
         if self._narrow:
@@ -176,7 +173,7 @@ class Job:
 def _pack(size: int, dtype: np.dtype[Any], convolution: Any, weight: Array, bias: Array | None) -> Array:
     """Return bias and weights in the order in which the kernel reads them, in the dtype that it sums in."""
     packed = empty_result((size,), dtype)
-    if weight.dtype is not dtype and weight.dtype != dtype:
+    if weight.dtype != dtype:
         weight, bias = weight.astype(dtype), None if bias is None else bias.astype(dtype)
     convolution.pack(weight, bias, packed)
     return packed

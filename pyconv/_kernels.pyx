@@ -626,11 +626,11 @@ cdef inline void multiply_channels(
         begin = end
 
 
-cdef inline void multiply_strip_channels(
+cdef void multiply_strip_channels(
     const Lowered *p, const Call *call, const Task *t, Pass *q, const Image *image, real *strip, const real *group,
     real *c,
 ) noexcept nogil:
-    # By way of a strip for each few blocks of channels.
+    # By way of a strip for each few blocks of channels; nothing where t has no pixels.
     cdef:
         Py_ssize_t VL = VECTOR_BYTES // sizeof(real)
         Py_ssize_t k
@@ -638,6 +638,8 @@ cdef inline void multiply_strip_channels(
         Pixels pixels
         Task part = t[0]
         Image planes = image[0]
+    if t.n_oh == 0 or t.n_ow == 0:
+        return
     pixels.data = <const char *> strip
     pixels.row_step = p.sh * p.row_pitch * <Py_ssize_t> sizeof(real)
     pixels.col_step = p.sw * p.slot * <Py_ssize_t> sizeof(real)
@@ -667,6 +669,16 @@ cdef inline Py_ssize_t extent(Py_ssize_t n, Py_ssize_t stride, Py_ssize_t reach)
     return (n - 1) * stride + reach + 1 if n else 0
 
 
+cdef inline Task rectangle(
+    const Task *t, Py_ssize_t oh_start, Py_ssize_t oh_end, Py_ssize_t ow_start, Py_ssize_t ow_end,
+) noexcept nogil:
+    # The task t for the output pixels of [oh_start, oh_end) x [ow_start, ow_end).
+    cdef Task part = t[0]
+    part.oh_start, part.n_oh = oh_start, oh_end - oh_start
+    part.ow_start, part.n_ow = ow_start, ow_end - ow_start
+    return part
+
+
 cdef inline void multiply_dc(
     const Lowered *p, const Call *call, const Task *t, Pass *q, const Image *image, real *strip, const real *group,
     real *c,
@@ -678,15 +690,18 @@ cdef inline void multiply_dc(
         Py_ssize_t VL = VECTOR_BYTES // sizeof(real)
         Py_ssize_t top, bottom, left, right, rows, framed
         Py_ssize_t end = min(t.block_end, p.ocg // VL)
+        Py_ssize_t oh_end = t.oh_start + t.n_oh
+        Py_ssize_t ow_end = t.ow_start + t.n_ow
         Pixels pixels
+        Task frame
         Task part = t[0]
     inner_pixels(&p.rows, p.sh, p.row_reach, t.oh_start, t.n_oh, &top, &bottom)
     inner_pixels(&p.cols, p.sw, p.col_reach, t.ow_start, t.n_ow, &left, &right)
     rows = extent(bottom - top, p.sh, p.row_reach)
     framed = (
-        extent(top - t.oh_start, p.sh, p.row_reach) + extent(t.oh_start + t.n_oh - bottom, p.sh, p.row_reach)
+        extent(top - t.oh_start, p.sh, p.row_reach) + extent(oh_end - bottom, p.sh, p.row_reach)
     ) * extent(t.n_ow, p.sw, p.col_reach) + rows * (
-        extent(left - t.ow_start, p.sw, p.col_reach) + extent(t.ow_start + t.n_ow - right, p.sw, p.col_reach)
+        extent(left - t.ow_start, p.sw, p.col_reach) + extent(ow_end - right, p.sw, p.col_reach)
     )
     # Worth it where the frame is at most half of the strip that it saves, and where the pixels of a tile do not keep
     # displacing each other.
@@ -701,24 +716,15 @@ cdef inline void multiply_dc(
         multiply_strip_channels(p, call, &part, q, image, strip, group, c)
         part.block_begin = t.block_begin
         part.block_end = end
-    part.n_oh = top - t.oh_start
-    if part.n_oh:
-        multiply_strip_channels(p, call, &part, q, image, strip, group, c)
-    part.oh_start = bottom
-    part.n_oh = t.oh_start + t.n_oh - bottom
-    if part.n_oh:
-        multiply_strip_channels(p, call, &part, q, image, strip, group, c)
-    part.oh_start = top
-    part.n_oh = bottom - top
-    part.n_ow = left - t.ow_start
-    if part.n_ow:
-        multiply_strip_channels(p, call, &part, q, image, strip, group, c)
-    part.ow_start = right
-    part.n_ow = t.ow_start + t.n_ow - right
-    if part.n_ow:
-        multiply_strip_channels(p, call, &part, q, image, strip, group, c)
-    part.ow_start = left
-    part.n_ow = right - left
+    frame = rectangle(&part, t.oh_start, top, t.ow_start, ow_end)
+    multiply_strip_channels(p, call, &frame, q, image, strip, group, c)
+    frame = rectangle(&part, bottom, oh_end, t.ow_start, ow_end)
+    multiply_strip_channels(p, call, &frame, q, image, strip, group, c)
+    frame = rectangle(&part, top, bottom, t.ow_start, left)
+    multiply_strip_channels(p, call, &frame, q, image, strip, group, c)
+    frame = rectangle(&part, top, bottom, right, ow_end)
+    multiply_strip_channels(p, call, &frame, q, image, strip, group, c)
+    part = rectangle(&part, top, bottom, left, right)
     pixels.row_step = p.sh * image.ih_stride
     pixels.col_step = p.sw * image.iw_stride
     pixels.offset = call.offset
