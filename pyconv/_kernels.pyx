@@ -317,6 +317,14 @@ cdef inline void gather_pixels(
             gather_from(p, strip, <const int64 *> image.data, image, t, n_ic, cleared)
 
 
+cdef void store_tile(
+    int dtype, const real *c, Py_ssize_t rows, Py_ssize_t room, Py_ssize_t lanes, Py_ssize_t width,
+    char *out, Py_ssize_t row_stride, Py_ssize_t lane_stride,
+) noexcept nogil:
+    # A function of its own: transpositions want all the registers.
+    scatter_as(dtype, c, rows, room, lanes, width, out, row_stride, lane_stride)
+
+
 cdef struct Pass:
     # One pass of a task over the channels [ic_start, ic_start + taps.n_ic) of the reduction.
     Taps taps
@@ -406,10 +414,11 @@ cdef void run_tile_again(
 
 
 cdef inline void multiply_tile(
-    int role, int NV, Py_ssize_t M, Py_ssize_t lanes, const real *strip, const real *weights, Pass *q,
+    int role, int NV, Py_ssize_t M, Py_ssize_t room, Py_ssize_t lanes, const real *strip, const real *weights, Pass *q,
     const real *bias, real *c, char *out, Py_ssize_t row_stride, Py_ssize_t lane_stride,
 ) noexcept nogil:
-    # One tile, from the bias or the sums so far to the output or the sums.
+    # One tile, from the bias or the sums so far to the output or the sums. Of the scalars that follow its own, those up
+    # to `room` will have their tiles later, in the same task.
     cdef:
         Py_ssize_t width = NV * (VECTOR_BYTES // <Py_ssize_t> sizeof(real))
         Py_ssize_t lowest = q.low * q.taps.n_kw * (width if role == OC_VECTOR else M)
@@ -425,7 +434,7 @@ cdef inline void multiply_tile(
     if q.taps.n_skipped:
         run_tile_again(role, NV, M, strip, weights, q, bias, to, pitch)
     if q.last and not direct:
-        scatter_as(q.result, c, M, lanes, width, out, row_stride, lane_stride)
+        store_tile(q.result, c, M, room, lanes, width, out, row_stride, lane_stride)
 
 
 cdef inline void multiply_oc(
@@ -454,7 +463,7 @@ cdef inline void multiply_oc(
             for j in range(tiles.parts):
                 m = size_of(&tiles, j)
                 multiply_tile(
-                    OC_VECTOR, NV, m, min(width, p.ocg - oc), strip + row * p.row_pitch + col, weights, q,
+                    OC_VECTOR, NV, m, t.n_ow - col, min(width, p.ocg - oc), strip + row * p.row_pitch + col, weights, q,
                     group + oc, c, output_of(p, call, t, oc, row, col), call.out_stride[3], call.out_stride[1],
                 )
                 c = c + q.tile_pitch
@@ -472,6 +481,8 @@ cdef inline void multiply_ow(
         Py_ssize_t VL = VECTOR_BYTES // sizeof(real)
         Py_ssize_t taps = p.kh * p.kw
         Py_ssize_t row, i, block, oc, m, col, width, lanes
+        # Past the channels of this task.
+        Py_ssize_t end = start_of(&p.oc_split, t.block_end - 1) + size_of(&p.oc_split, t.block_end - 1)
         int NV
         Split tiles = split_by((t.n_ow + VL - 1) // VL, p.NV)
         const real *weights
@@ -487,7 +498,7 @@ cdef inline void multiply_ow(
                 col = max(0, min(start_of(&tiles, i) * VL, t.n_ow - width))
                 lanes = width if fits_output(call, t, row, width, sizeof(real)) else min(width, t.n_ow)
                 multiply_tile(
-                    OW_VECTOR, NV, m, lanes, strip + row * p.row_pitch + col, weights, q,
+                    OW_VECTOR, NV, m, end - oc, lanes, strip + row * p.row_pitch + col, weights, q,
                     group + oc * VL, c, output_of(p, call, t, oc, row, col), call.out_stride[1], call.out_stride[3],
                 )
                 c = c + q.tile_pitch
@@ -536,7 +547,9 @@ cdef inline void multiply_dw(
                             p.rows.step, NV, <int> n_rows, pixels, row_pitch, weights, &q.taps, group + oc * VL,
                             <char *> c, width * sizeof(real),
                         )
-                        scatter_as(q.result, c, n_rows, min(width, t.n_ow), width, out, out_pitch, call.out_stride[3])
+                        store_tile(
+                            q.result, c, n_rows, n_rows, min(width, t.n_ow), width, out, out_pitch, call.out_stride[3],
+                        )
                     start = start + width
                 row = row + n_rows * p.dh
     # end: oc
@@ -573,7 +586,7 @@ cdef inline void multiply_channels(
     cdef:
         Py_ssize_t VL = VECTOR_BYTES // sizeof(real)
         Py_ssize_t size = sizeof(real)
-        Py_ssize_t block, oc, lanes, begin, end, row, i, col, m
+        Py_ssize_t block, oc, lanes, begin, end, row, i, col, m, count
         Py_ssize_t n_rows = t.n_oh
         Py_ssize_t n_cols = t.n_ow
         Py_ssize_t row_step = pixels.row_step
@@ -620,9 +633,12 @@ cdef inline void multiply_channels(
                 col = col + m
             if direct and lanes < VL:
                 for row in range(end - begin):
-                    scatter_as(q.result, c + row * n_cols * VL, n_cols, lanes, VL, out + row * out_row, out_col, size)
+                    store_tile(
+                        q.result, c + row * n_cols * VL, n_cols, n_cols, lanes, VL, out + row * out_row, out_col, size,
+                    )
             if not direct:
-                scatter_as(q.result, c, (end - begin) * n_cols, lanes, VL, out, out_col, call.out_stride[1])
+                count = (end - begin) * n_cols
+                store_tile(q.result, c, count, count, lanes, VL, out, out_col, call.out_stride[1])
         begin = end
 
 

@@ -108,12 +108,14 @@ def store_cycles(m: int, nv: int, lanes: int, vector_bytes: int, transposed: boo
     The output is rarely in the first level cache, and its rows lie a page or more apart: a line written takes 14
     cycles (measured). 16 lines can wait for it while the next tile multiplies; more of them stall it (measured: tiles
     of up to 14 accumulators take 10 to 20 % less where few taps are summed). Transposing 8 vectors takes 24 shuffles,
-    one a cycle, and each of the pieces of columns that they become goes to another line: 11 cycles.
+    one a cycle, 16 of 16 lanes 64, and each of the pieces of columns that they become goes to another line: 7 cycles.
     """
     if not transposed:
         lines = m * nv * vector_bytes / CACHE_LINE
         return 20 + max(14 * (lines - 16), 14 * lines - multiplying, 0)
-    return 20 + ceil_div(m, 8) * nv * (24 + 11 * lanes)
+    if lanes == 16 and m > 8:
+        return 20 + nv * (64 + 7 * lanes)
+    return 20 + ceil_div(m, 8) * nv * (24 + 7 * lanes)
 
 
 def even_tails(n: int, most: int) -> list[tuple[int, int]]:

@@ -42,6 +42,7 @@ cdef extern from *:
     #endif
     typedef f32    f32v __attribute__((vector_size(VECTOR_BYTES), aligned(4), may_alias));
     typedef f64    f64v __attribute__((vector_size(VECTOR_BYTES), aligned(8), may_alias));
+    typedef f32    f32o __attribute__((vector_size(32), aligned(4), may_alias));
     typedef f32    f32q __attribute__((vector_size(16), aligned(4), may_alias));
     typedef f64    f64q __attribute__((vector_size(16), aligned(8), may_alias));
     typedef int       i32q __attribute__((vector_size(16)));
@@ -126,6 +127,7 @@ cdef extern from *:
     ctypedef double f64
     ctypedef float f32v
     ctypedef double f64v
+    ctypedef float f32o  # of 32 bytes, in every build
     ctypedef float f32q  # of 16 bytes, in every build
     ctypedef double f64q
     enum:
@@ -173,40 +175,87 @@ ctypedef fused vec:
     f64v
 
 
-cdef inline void interleave8(vec *r) noexcept nogil:
-    # One step of the transposition: number the elements of r by the bits (vector 2 1 0 | lane ...); interleaving
-    # vector i with vector i + 4 rotates these bits left by one.
+cdef inline void interleave(vec *r, const int R) noexcept nogil:
+    # One step of the transposition: number the elements of r by the bits (vector ... 1 0 | lane ... 0); interleaving
+    # vector i with vector i + R / 2 rotates these bits left by one.
     cdef:
-        vec t[8]
+        vec t[16]
         int i
-    for i in range(4):
+    for i in range(R // 2):
         if vec is f32v:
-            t[2 * i] = zip_low_f32(r[i], r[i + 4])
-            t[2 * i + 1] = zip_high_f32(r[i], r[i + 4])
+            t[2 * i] = zip_low_f32(r[i], r[i + R // 2])
+            t[2 * i + 1] = zip_high_f32(r[i], r[i + R // 2])
         else:
-            t[2 * i] = zip_low_f64(r[i], r[i + 4])
-            t[2 * i + 1] = zip_high_f64(r[i], r[i + 4])
-    for i in range(8):
+            t[2 * i] = zip_low_f64(r[i], r[i + R // 2])
+            t[2 * i + 1] = zip_high_f64(r[i], r[i + R // 2])
+    for i in range(R):
         r[i] = t[i]
 
 
-cdef inline void transpose8_vec(const vec *rows, Py_ssize_t pitch, vec *columns) noexcept nogil:
-    cdef:
-        vec r[8]
-        int i
-    for i in range(8):
+cdef inline void load_rows(vec *r, const int R, const vec *rows, Py_ssize_t pitch) noexcept nogil:
+    cdef int i
+    for i in range(R):
         r[i] = (<const vec *> (<const char *> rows + i * pitch))[0]
-    interleave8(r)
-    interleave8(r)
-    interleave8(r)
-    for i in range(8):
-        columns[i] = r[i]
+
+
+cdef inline void transpose8_vec(vec *r, const vec *rows, Py_ssize_t pitch) noexcept nogil:
+    load_rows(r, 8, rows, pitch)
+    interleave(r, 8)
+    interleave(r, 8)
+    interleave(r, 8)
 
 
 cdef inline void transpose8(const real *rows, Py_ssize_t pitch, real *columns) noexcept nogil:
     # 8 rows of VL elements, `pitch` bytes apart, become VL columns of 8, one after the other: after three rotations
     # the bits of the row's number stand last.
+    cdef:
+        f32v r32[8]
+        f64v r64[8]
+        int i
     if real is f32:
-        transpose8_vec(<const f32v *> rows, pitch, <f32v *> columns)
+        transpose8_vec(r32, <const f32v *> rows, pitch)
+        for i in range(8):
+            (<f32v *> columns)[i] = r32[i]
     else:
-        transpose8_vec(<const f64v *> rows, pitch, <f64v *> columns)
+        transpose8_vec(r64, <const f64v *> rows, pitch)
+        for i in range(8):
+            (<f64v *> columns)[i] = r64[i]
+
+
+cdef inline void transpose8_to(
+    const real *rows, Py_ssize_t pitch, char *columns, Py_ssize_t column_pitch,
+) noexcept nogil:
+    # The same straight to where the columns belong: the registers hold several parts of one, one, or both of two.
+    cdef:
+        f32v r32[8]
+        f64v r64[8]
+        int i
+        int parts = 8 * sizeof(real) // VECTOR_BYTES
+    if real is f32:
+        transpose8_vec(r32, <const f32v *> rows, pitch)
+        for i in range(8):
+            if VECTOR_BYTES == 64:
+                (<f32o *> (columns + 2 * i * column_pitch))[0] = (<f32o *> &r32[i])[0]
+                (<f32o *> (columns + (2 * i + 1) * column_pitch))[0] = (<f32o *> &r32[i])[1]
+            else:
+                (<f32v *> (columns + i // parts * column_pitch + i % parts * VECTOR_BYTES))[0] = r32[i]
+    else:
+        transpose8_vec(r64, <const f64v *> rows, pitch)
+        for i in range(8):
+            (<f64v *> (columns + i // parts * column_pitch + i % parts * VECTOR_BYTES))[0] = r64[i]
+
+
+cdef inline void transpose16_to(
+    const f32v *rows, Py_ssize_t pitch, char *columns, Py_ssize_t column_pitch,
+) noexcept nogil:
+    # 16 rows of 16 lanes, of vectors of 64 bytes only, to 16 columns.
+    cdef:
+        f32v r[16]
+        int i
+    load_rows(r, 16, rows, pitch)
+    interleave(r, 16)
+    interleave(r, 16)
+    interleave(r, 16)
+    interleave(r, 16)
+    for i in range(16):
+        (<f32v *> (columns + i * column_pitch))[0] = r[i]
