@@ -129,29 +129,51 @@ cdef inline void copy_even(real *to, const real *source, Py_ssize_t n) noexcept 
         copy_even_vec(<f64v *> to, source, n, lanes)
 
 
-cdef inline void copy_pairs_vec(vec *even, vec *odd, const real *source, Py_ssize_t n, Py_ssize_t lanes) noexcept nogil:
+cdef inline void deal(vec *r, const int S) noexcept nogil:
+    # S * VL neighbours, dealt out to S vectors in turn. Number them by their bits: each step takes the last bit of the
+    # lane to the front of the vector's number, until those of the turn stand there, in their order.
     cdef:
+        vec t[8]
+        int i
+        int step = S
+    while step > 1:
+        for i in range(S // 2):
+            if vec is f32v:
+                t[i] = first_f32(r[2 * i], r[2 * i + 1])
+                t[i + S // 2] = second_f32(r[2 * i], r[2 * i + 1])
+            else:
+                t[i] = first_f64(r[2 * i], r[2 * i + 1])
+                t[i + S // 2] = second_f64(r[2 * i], r[2 * i + 1])
+        for i in range(S):
+            r[i] = t[i]
+        step = step // 2
+
+
+cdef inline void copy_phases_vec(
+    const int S, real *to, const Py_ssize_t *slots, const vec *tag, const real *source, Py_ssize_t n, Py_ssize_t lanes,
+) noexcept nogil:
+    cdef:
+        vec r[8]
         Py_ssize_t i, start
-        vec a, b
+        int k
     for i in range((n + lanes - 1) // lanes):
         start = min(i * lanes, n - lanes)
-        a = (<const vec *> (source + 2 * start))[0]
-        b = (<const vec *> (source + 2 * start + lanes))[0]
-        if vec is f32v:
-            (<vec *> (<real *> even + start))[0] = first_f32(a, b)
-            (<vec *> (<real *> odd + start))[0] = second_f32(a, b)
-        else:
-            (<vec *> (<real *> even + start))[0] = first_f64(a, b)
-            (<vec *> (<real *> odd + start))[0] = second_f64(a, b)
+        for k in range(S):
+            r[k] = (<const vec *> (source + S * start + k * lanes))[0]
+        deal(r, S)
+        for k in range(S):
+            (<vec *> (to + slots[k] + start))[0] = r[k]
 
 
-cdef inline void copy_pairs(real *even, real *odd, const real *source, Py_ssize_t n) noexcept nogil:
-    # n pairs of neighbours, a vector or more, taken apart.
+cdef inline void copy_phases(
+    const int S, real *to, const Py_ssize_t *slots, const real *source, Py_ssize_t n,
+) noexcept nogil:
+    # n times S neighbours, n a vector or more: those of each phase k together, at to[slots[k]] and on.
     cdef Py_ssize_t lanes = VECTOR_BYTES // sizeof(real)
     if real is f32:
-        copy_pairs_vec(<f32v *> even, <f32v *> odd, source, n, lanes)
+        copy_phases_vec(S, to, slots, <const f32v *> source, source, n, lanes)
     else:
-        copy_pairs_vec(<f64v *> even, <f64v *> odd, source, n, lanes)
+        copy_phases_vec(S, to, slots, <const f64v *> source, source, n, lanes)
 
 
 cdef inline void clear_ends_vec(vec *row, vec *end, vec zeros, Py_ssize_t before, Py_ssize_t after) noexcept nogil:

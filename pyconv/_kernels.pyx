@@ -279,7 +279,7 @@ cdef inline void gather_from(
         gather_channels_strip(p, strip, pixels, image, t, n_ic)
         return
     if pixel is real:
-        if is_dense(image, &p.cols, sizeof(real)):
+        if is_dense(image, sizeof(real)):
             gather_dense_strip(p, strip, image, t, n_ic, cleared)
             return
     gather_strip(p, strip, pixels, image, t, n_ic)

@@ -12,11 +12,13 @@
 #     stride 2, 3 taps:   coordinates  0 1 2 3 4 5 6     segment 0:  0 2 4 6     taps 0 and 2
 #                                                        segment 1:  1 3 5       tap 1
 
-from libc.string cimport memcpy, memset
+from libc.string cimport memset
 
-from pyconv._copy cimport clear_ends, copy_even, copy_pairs, copy_row, copy_rows
+from pyconv._copy cimport clear_ends, copy_even, copy_phases, copy_row, copy_rows
 from pyconv._half cimport brain, from_brain, from_half, half
-from pyconv._vector cimport VECTOR_BYTES, f32, f64, real, transpose8
+from pyconv._vector cimport (
+    VECTOR_BYTES, f32, f32v, f64, real, transpose8_to, transpose16_to, transpose_octets_to,
+)
 
 ctypedef unsigned char uint8
 ctypedef signed char int8
@@ -154,25 +156,34 @@ cdef inline void gather_inside(
 cdef inline void transpose_inside(
     real *slots, Py_ssize_t ic_pitch, const real *line, Py_ssize_t stride, Py_ssize_t n_ic, Py_ssize_t n,
 ) noexcept nogil:
-    # Channels-last: neighbouring channels lie together, neighbouring pixels `stride` bytes apart.
+    # Channels-last: neighbouring channels lie together, neighbouring pixels `stride` bytes apart. In blocks of whole
+    # vectors, the last of which end with the channels, or the row, and may overlap those before them.
     cdef:
         Py_ssize_t lanes = VECTOR_BYTES // sizeof(real)
-        Py_ssize_t i, j, ic, k
-        real block[8 * 16]
+        Py_ssize_t width = lanes if n_ic >= lanes else 8
+        Py_ssize_t height = 16 if lanes == 16 and n_ic >= 16 and n >= 16 else 8
+        Py_ssize_t pitch = ic_pitch * sizeof(real)
+        Py_ssize_t i, j, ic, pixel
         const real *source
-    for j in range(0, n - 7, 8):
-        source = <const real *> (<const char *> line + j * stride)
-        for i in range(n_ic // lanes):
-            transpose8(source + i * lanes, stride, block)
-            for k in range(lanes):
-                memcpy(slots + (i * lanes + k) * ic_pitch + j, block + 8 * k, 8 * sizeof(real))
-        for ic in range(n_ic - n_ic % lanes, n_ic):
-            for k in range(8):
-                slots[ic * ic_pitch + j + k] = (<const real *> (<const char *> source + k * stride))[ic]
-    for j in range(n - n % 8, n):
-        source = <const real *> (<const char *> line + j * stride)
-        for ic in range(n_ic):
-            slots[ic * ic_pitch + j] = source[ic]
+        char *to
+    if n < 8 or n_ic < width:
+        for j in range(n):
+            source = <const real *> (<const char *> line + j * stride)
+            for ic in range(n_ic):
+                slots[ic * ic_pitch + j] = source[ic]
+        return
+    for j in range((n + height - 1) // height):
+        pixel = min(j * height, n - height)
+        for i in range((n_ic + width - 1) // width):
+            ic = min(i * width, n_ic - width)
+            source = <const real *> (<const char *> line + pixel * stride) + ic
+            to = <char *> (slots + ic * ic_pitch + pixel)
+            if height == 16:
+                transpose16_to(<const f32v *> source, stride, to, pitch)
+            elif width == lanes:
+                transpose8_to(source, stride, to, pitch)
+            else:
+                transpose_octets_to(<const f32 *> source, stride, to, pitch)
 
 
 cdef inline void gather_row(
@@ -254,9 +265,21 @@ cdef inline void gather(
             row = row + row_pitch
 
 
-cdef inline bint is_dense(const Image *image, const Axis *cols, Py_ssize_t pixel_bytes) noexcept nogil:
-    # Whether `gather_dense` serves: neighbouring pixels, every one or every second of them, zeros around.
-    return image.iw_stride == pixel_bytes and cols.step <= 2 and image.padding_mode == ZEROS
+cdef inline bint is_dense(const Image *image, Py_ssize_t pixel_bytes) noexcept nogil:
+    # Whether `gather_dense` serves: neighbouring pixels, zeros around.
+    return image.iw_stride == pixel_bytes and image.padding_mode == ZEROS
+
+
+cdef inline void copy_every(real *slots, const real *source, Py_ssize_t step, Py_ssize_t n) noexcept nogil:
+    # n elements, `step` apart.
+    cdef Py_ssize_t j
+    if step == 1:
+        copy_row(<char *> slots, source, n)
+    elif step == 2:
+        copy_even(slots, source, n)
+    else:
+        for j in range(n):
+            slots[j] = source[j * step]
 
 
 cdef inline void gather_lines(
@@ -268,49 +291,69 @@ cdef inline void gather_lines(
         Py_ssize_t _j, ic
         Py_ssize_t low = part.low
         Py_ssize_t n = part.high - low
-        bint every = cols.step == 1
         real *slots = row + cols.segments[segment].offset
         const char *inside = line + (part.first + low * cols.step) * <Py_ssize_t> sizeof(real)
     for _j in range(n_rows):
         for ic in range(n_ic):
             if n < end:
                 clear_ends(slots + ic * ic_pitch, low, part.high, end)
-            if every:
-                copy_row(<char *> (slots + ic * ic_pitch + low), <const real *> (inside + ic * ic_stride), n)
-            else:
-                copy_even(slots + ic * ic_pitch + low, <const real *> (inside + ic * ic_stride), n)
+            copy_every(slots + ic * ic_pitch + low, <const real *> (inside + ic * ic_stride), cols.step, n)
         slots = slots + row_pitch
         inside = inside + row_step
 
 
-cdef inline void gather_pairs(
-    real *row, Py_ssize_t row_pitch, Py_ssize_t ic_pitch, const char *line, Py_ssize_t row_step, Py_ssize_t ic_stride,
-    const Axis *cols, Py_ssize_t segment, const Run *part, const Run *other, Py_ssize_t n_rows, Py_ssize_t n_ic,
+cdef struct Phases:
+    # All segments of a strip's columns, one for each remainder of the stride, sorted by their first pixel in the image.
+    Py_ssize_t first      # the first of these pixels
+    Py_ssize_t n          # slots that every segment has in the image
+    Py_ssize_t slots[8]  # where those of each phase begin
+
+
+cdef inline bint phases_of(const Axis *cols, const Run *runs, Phases *phases) noexcept nogil:
+    # Whether these segments can be gathered at once: not where two taps of one remainder have a segment each.
+    cdef:
+        Py_ssize_t k, phase
+        Py_ssize_t seen = 0
+    phases.first = runs[0].first + runs[0].low * cols.step
+    phases.n = runs[0].high - runs[0].low
+    for k in range(1, cols.n_segments):
+        phases.first = min(phases.first, runs[k].first + runs[k].low * cols.step)
+        phases.n = min(phases.n, runs[k].high - runs[k].low)
+    for k in range(cols.n_segments):
+        phase = runs[k].first + runs[k].low * cols.step - phases.first
+        if phase >= cols.step or seen & (1 << phase):
+            return False
+        seen |= 1 << phase
+        phases.slots[phase] = cols.segments[k].offset + runs[k].low
+    return True
+
+
+cdef inline void gather_phases(
+    const int S, real *row, Py_ssize_t row_pitch, Py_ssize_t ic_pitch, const char *line, Py_ssize_t row_step,
+    Py_ssize_t ic_stride, const Axis *cols, const Run *runs, const Phases *phases, Py_ssize_t n_rows, Py_ssize_t n_ic,
     Py_ssize_t overhang, bint cleared,
 ) noexcept nogil:
-    # Two segments at once: `segment` holds the first of each pair of neighbours, the other one the second.
+    # All segments at once: every pixel is read once, in whole vectors.
     cdef:
-        Py_ssize_t _j, ic
-        Py_ssize_t pairs = min(part.high - part.low, other.high - other.low)
-        Py_ssize_t n_first = part.high - part.low - pairs
-        Py_ssize_t n_second = other.high - other.low - pairs
-        real *first = row + cols.segments[segment].offset
-        real *second = row + cols.segments[1 - segment].offset
+        Py_ssize_t _j, ic, k, low, n
+        real *slots
         const real *inside
-    line = line + (part.first + part.low * 2) * <Py_ssize_t> sizeof(real)
+        const real *rest
     for _j in range(n_rows):
         for ic in range(n_ic):
+            slots = row + ic * ic_pitch
             inside = <const real *> (line + ic * ic_stride)
             if not cleared:
-                clear_ends(first + ic * ic_pitch, part.low, part.high, part.count + overhang)
-                clear_ends(second + ic * ic_pitch, other.low, other.high, other.count + overhang)
-            copy_pairs(first + ic * ic_pitch + part.low, second + ic * ic_pitch + other.low, inside, pairs)
-            if n_first:
-                copy_even(first + ic * ic_pitch + part.low + pairs, inside + 2 * pairs, n_first)
-            if n_second:
-                copy_even(second + ic * ic_pitch + other.low + pairs, inside + 2 * pairs + 1, n_second)
-        first = first + row_pitch
-        second = second + row_pitch
+                for k in range(S):
+                    clear_ends(slots + cols.segments[k].offset, runs[k].low, runs[k].high, runs[k].count + overhang)
+            copy_phases(S, slots, phases.slots, inside + phases.first, phases.n)
+            for k in range(S):
+                low = runs[k].low + phases.n
+                n = runs[k].high - low
+                if n:
+                    rest = inside + runs[k].first + low * S
+                    copy_every(slots + cols.segments[k].offset + low, rest, S, n)
+        row = row + row_pitch
         line = line + row_step
 
 
@@ -322,14 +365,20 @@ cdef inline void gather_dense(
     # `gather` for the ordinary case, in which a row takes little more time than it takes to copy. `cleared`: the zeros
     # are still there from the same pixels of another group.
     cdef:
-        Py_ssize_t s, k, apart
+        Py_ssize_t s, k
         Py_ssize_t lanes = VECTOR_BYTES // sizeof(real)
         Py_ssize_t row_step = rows.step * image.ih_stride
         Run run
         Run part
-        Run other
+        Run parts[8]
+        Phases phases
+        bint at_once = False
         real *row
         const char *line
+    if cols.step == cols.n_segments and (cols.step == 2 or cols.step == 4 or cols.step == 8):
+        for k in range(cols.n_segments):
+            parts[k] = run_of(cols, &cols.segments[k], ow_start, n_ow)
+        at_once = phases_of(cols, parts, &phases) and phases.n >= lanes
     for s in range(rows.n_segments):
         run = run_of(rows, &rows.segments[s], oh_start, n_oh)
         row = strip + rows.segments[s].offset * row_pitch
@@ -341,25 +390,25 @@ cdef inline void gather_dense(
             continue
         row = row + run.low * row_pitch
         line = image.data + (run.first + run.low * rows.step) * image.ih_stride
-        if cols.step == 2 and cols.n_segments == 2:
-            part = run_of(cols, &cols.segments[0], ow_start, n_ow)
-            other = run_of(cols, &cols.segments[1], ow_start, n_ow)
-            apart = other.first + 2 * other.low - part.first - 2 * part.low
-            if (apart == 1 or apart == -1) and min(part.high - part.low, other.high - other.low) >= lanes:
-                if apart == 1:
-                    gather_pairs(
-                        row, row_pitch, ic_pitch, line, row_step, image.ic_stride, cols, 0, &part, &other,
-                        run.high - run.low, n_ic, overhang, cleared,
-                    )
-                else:
-                    gather_pairs(
-                        row, row_pitch, ic_pitch, line, row_step, image.ic_stride, cols, 1, &other, &part,
-                        run.high - run.low, n_ic, overhang, cleared,
-                    )
-                continue
-        for k in range(cols.n_segments):
-            part = run_of(cols, &cols.segments[k], ow_start, n_ow)
-            gather_lines(
-                row, row_pitch, ic_pitch, line, row_step, image.ic_stride, cols, k, &part, run.high - run.low, n_ic,
-                part.high - part.low if cleared else part.count + overhang,
+        if at_once and cols.step == 2:
+            gather_phases(
+                2, row, row_pitch, ic_pitch, line, row_step, image.ic_stride, cols, parts, &phases,
+                run.high - run.low, n_ic, overhang, cleared,
             )
+        elif at_once and cols.step == 4:
+            gather_phases(
+                4, row, row_pitch, ic_pitch, line, row_step, image.ic_stride, cols, parts, &phases,
+                run.high - run.low, n_ic, overhang, cleared,
+            )
+        elif at_once:
+            gather_phases(
+                8, row, row_pitch, ic_pitch, line, row_step, image.ic_stride, cols, parts, &phases,
+                run.high - run.low, n_ic, overhang, cleared,
+            )
+        else:
+            for k in range(cols.n_segments):
+                part = run_of(cols, &cols.segments[k], ow_start, n_ow)
+                gather_lines(
+                    row, row_pitch, ic_pitch, line, row_step, image.ic_stride, cols, k, &part, run.high - run.low, n_ic,
+                    part.high - part.low if cleared else part.count + overhang,
+                )

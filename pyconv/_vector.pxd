@@ -45,6 +45,7 @@ cdef extern from *:
     typedef f32    f32o __attribute__((vector_size(32), aligned(4), may_alias));
     typedef f32    f32q __attribute__((vector_size(16), aligned(4), may_alias));
     typedef f64    f64q __attribute__((vector_size(16), aligned(8), may_alias));
+    typedef int       i32o __attribute__((vector_size(32)));
     typedef int       i32q __attribute__((vector_size(16)));
     typedef long long i64q __attribute__((vector_size(16)));
     typedef int       i32v __attribute__((vector_size(VECTOR_BYTES)));
@@ -93,6 +94,8 @@ cdef extern from *:
     #endif
     #define zip_low_f32(a, b)  SHUFFLE(i32v, a, b, INDICES(LOW_, F32_LANES))
     #define zip_high_f32(a, b) SHUFFLE(i32v, a, b, INDICES(HIGH_, F32_LANES))
+    #define zip_low_f32o(a, b)  SHUFFLE(i32o, a, b, LOW_8)
+    #define zip_high_f32o(a, b) SHUFFLE(i32o, a, b, HIGH_8)
     #define zip_low_f64(a, b)  SHUFFLE(i64v, a, b, INDICES(LOW_, F64_LANES))
     #define zip_high_f64(a, b) SHUFFLE(i64v, a, b, INDICES(HIGH_, F64_LANES))
     #define even_f32(a, b) SHUFFLE(i32v, a, b, INDICES(EVEN_, F32_LANES))
@@ -147,6 +150,8 @@ cdef extern from *:
     # The halves of a[0] b[0] a[1] b[1] ...
     f32v zip_low_f32(f32v a, f32v b) noexcept nogil
     f32v zip_high_f32(f32v a, f32v b) noexcept nogil
+    f32o zip_low_f32o(f32o a, f32o b) noexcept nogil
+    f32o zip_high_f32o(f32o a, f32o b) noexcept nogil
     f64v zip_low_f64(f64v a, f64v b) noexcept nogil
     f64v zip_high_f64(f64v a, f64v b) noexcept nogil
     # a[0] a[2] ... b[1] b[3] ...: every second element, where b starts one element before the end of a.
@@ -259,3 +264,23 @@ cdef inline void transpose16_to(
     interleave(r, 16)
     for i in range(16):
         (<f32v *> (columns + i * column_pitch))[0] = r[i]
+
+
+cdef inline void transpose_octets_to(
+    const f32 *rows, Py_ssize_t pitch, char *columns, Py_ssize_t column_pitch,
+) noexcept nogil:
+    # 8 rows of 8, for rows that no longer vector may read.
+    cdef:
+        f32o r[8]
+        f32o t[8]
+        int i, _step
+    for i in range(8):
+        r[i] = (<const f32o *> (<const char *> rows + i * pitch))[0]
+    for _step in range(3):
+        for i in range(4):
+            t[2 * i] = zip_low_f32o(r[i], r[i + 4])
+            t[2 * i + 1] = zip_high_f32o(r[i], r[i + 4])
+        for i in range(8):
+            r[i] = t[i]
+    for i in range(8):
+        (<f32o *> (columns + i * column_pitch))[0] = r[i]

@@ -6,7 +6,7 @@ which extension an instruction belongs to: so each module is disassembled, and a
 
 from __future__ import annotations
 
-import importlib
+import importlib.util
 import re
 import shutil
 import subprocess
@@ -43,8 +43,10 @@ def tool(*command: object, text: str | None = None) -> subprocess.CompletedProce
 
 
 def path_of(module: str) -> Path:
-    """Find the shared object."""
-    return Path(str(importlib.import_module(f"pyconv.{module}").__file__))
+    """Find the shared object, without loading it: this processor may lack its level."""
+    spec = importlib.util.find_spec(f"pyconv.{module}")
+    assert spec is not None
+    return Path(str(spec.origin))
 
 
 @cache
