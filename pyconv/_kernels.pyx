@@ -317,6 +317,49 @@ cdef inline void gather_pixels(
             gather_from(p, strip, <const int64 *> image.data, image, t, n_ic, cleared)
 
 
+cdef enum:
+    CHANNELS_AT_ONCE = 16  # a first level translation buffer holds 48 pages or more
+
+
+cdef inline Split pixel_tiles(const Lowered *p, const Task *t) noexcept nogil:
+    # A row of a task in tiles of vectors of pixels.
+    return split_by((t.n_ow + p.lanes - 1) // p.lanes, p.NV)
+
+
+cdef inline Py_ssize_t first_pixel(const Lowered *p, const Task *t, const Split *tiles, Py_ssize_t i) noexcept nogil:
+    # Of tile i. One that would reach past the row moves back to end with it, where it can: the pixels computed twice
+    # get the same bits twice.
+    return max(0, min(start_of(tiles, i) * p.lanes, t.n_ow - size_of(tiles, i) * p.lanes))
+
+
+cdef inline void gather_panels(
+    const Lowered *p, real *strip, const Image *image, const Task *t, Py_ssize_t n_ic, bint cleared,
+) noexcept nogil:
+    # The strip of a task; where tiles have panels, each its own. A few channels go through all panels before the next,
+    # while their pages are at hand.
+    cdef:
+        Py_ssize_t i, k, ic, width
+        Split tiles
+        Task part = t[0]
+        Image planes = image[0]
+    if p.panel_pitch == 0:
+        gather_pixels(p, strip, image, t, n_ic, cleared)
+        return
+    tiles = pixel_tiles(p, t)
+    for k in range((n_ic + CHANNELS_AT_ONCE - 1) // CHANNELS_AT_ONCE):
+        ic = k * CHANNELS_AT_ONCE
+        planes.data = image.data + ic * image.ic_stride
+        for i in range(tiles.parts):
+            width = size_of(&tiles, i) * p.lanes
+            part.ow_start = t.ow_start + first_pixel(p, t, &tiles, i)
+            part.n_ow = min(width, t.n_ow)
+            part.overhang = width - part.n_ow
+            gather_pixels(
+                p, strip + i * p.panel_pitch + ic * p.ic_pitch, &planes, &part, min(CHANNELS_AT_ONCE, n_ic - ic),
+                cleared,
+            )
+
+
 cdef void store_tile(
     int dtype, const real *c, Py_ssize_t rows, Py_ssize_t room, Py_ssize_t lanes, Py_ssize_t width,
     char *out, Py_ssize_t row_stride, Py_ssize_t lane_stride,
@@ -475,8 +518,7 @@ cdef inline void multiply_ow(
     const Lowered *p, const Call *call, const Task *t, Pass *q,
     const real *strip, const real *group, real *c,
 ) noexcept nogil:
-    # Vectors of pixels times scalars of output channels. A tile that would reach past the row moves back to end with
-    # it, where it can: the pixels computed twice get the same bits twice.
+    # Vectors of pixels times scalars of output channels.
     cdef:
         Py_ssize_t VL = VECTOR_BYTES // sizeof(real)
         Py_ssize_t taps = p.kh * p.kw
@@ -484,8 +526,9 @@ cdef inline void multiply_ow(
         # Past the channels of this task.
         Py_ssize_t end = start_of(&p.oc_split, t.block_end - 1) + size_of(&p.oc_split, t.block_end - 1)
         int NV
-        Split tiles = split_by((t.n_ow + VL - 1) // VL, p.NV)
+        Split tiles = pixel_tiles(p, t)
         const real *weights
+        const real *pixels
     for row in range(t.n_oh):
         take_rows(p, q, t.oh_start + row)
         for block in range(t.block_begin, t.block_end):
@@ -495,10 +538,11 @@ cdef inline void multiply_ow(
             for i in range(tiles.parts):
                 NV = <int> size_of(&tiles, i)
                 width = NV * VL
-                col = max(0, min(start_of(&tiles, i) * VL, t.n_ow - width))
+                col = first_pixel(p, t, &tiles, i)
                 lanes = width if fits_output(call, t, row, width, sizeof(real)) else min(width, t.n_ow)
+                pixels = strip + row * p.row_pitch + (i * p.panel_pitch if p.panel_pitch else col)
                 multiply_tile(
-                    OW_VECTOR, NV, m, end - oc, lanes, strip + row * p.row_pitch + col, weights, q,
+                    OW_VECTOR, NV, m, end - oc, lanes, pixels, weights, q,
                     group + oc * VL, c, output_of(p, call, t, oc, row, col), call.out_stride[1], call.out_stride[3],
                 )
                 c = c + q.tile_pitch
@@ -793,7 +837,7 @@ cdef inline void run_task_of(
             if p.role == DEPTHWISE_CHANNELS:
                 multiply_dc(p, call, &t, &q, &image, strip, group, c)
                 continue
-            gather_pixels(p, strip, &image, &t, q.taps.n_ic, t.g > first_g and p.n_ic_blk == 1)
+            gather_panels(p, strip, &image, &t, q.taps.n_ic, t.g > first_g and p.n_ic_blk == 1)
             if p.role == OC_VECTOR:
                 multiply_oc(p, call, &t, &q, strip, group, c)
             elif p.role == OW_VECTOR:
@@ -1011,6 +1055,7 @@ cdef class Convolution:
         segments = <Segment *> (offsets + p.kh + p.kw + p.kh * p.kw)
         p.ic_pitch = cols.length
         p.row_pitch = plan.strip_ic * p.ic_pitch * plan.slot
+        p.panel_pitch = plan.panel_slots if plan.panel else 0
         p.kh_offset = offsets
         p.kw_offset = offsets + p.kh
         p.offset = offsets + p.kh + p.kw

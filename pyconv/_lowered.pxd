@@ -39,6 +39,7 @@ cdef struct Lowered:
     Axis rows, cols
     Py_ssize_t row_reach, col_reach  # from the first tap's pixel to the last one's
     Py_ssize_t row_pitch, ic_pitch  # of the strip, in elements
+    Py_ssize_t panel_pitch          # from the pixels of one tile to those of the next; 0 where rows are whole
     Py_ssize_t *kh_offset           # of the strip, in elements
     Py_ssize_t *kw_offset
     Py_ssize_t *offset              # of every tap, in bytes

@@ -22,6 +22,7 @@ from pyconv._problem import ConvProblem
 from pyconv._tiles import (
     CACHE_LINE,
     CHANNEL_VECTORS,
+    L2_STREAM,
     Caches,
     TileTable,
     ceil_div,
@@ -42,8 +43,9 @@ class Plan:
     ``M[NV - 1]`` is the largest number of scalars that go with NV vectors. ``n_oc_blk`` counts the blocks that the
     output channels of a group are packed in, ``n_oc_task`` the tasks that share these blocks out. A task takes
     ``g_blk`` groups one after the other: more than one where they are small. A ``slot`` of the strip's lines is one
-    element, or as many vectors of channels as are gathered together. Vectors of channels go through `band` rows before
-    the next channels take their turn; a set of the first level cache holds `l1_ways` lines.
+    element, or as many vectors of channels as are gathered together. The strip is one of whole rows or, where ``panel``
+    is not 0, one for the so many pixels of each tile, one after the other. Vectors of channels go through `band` rows
+    before the next channels take their turn; a set of the first level cache holds `l1_ways` lines.
     """
 
     problem: ConvProblem
@@ -61,6 +63,7 @@ class Plan:
     slot: int
     band: int
     l1_ways: int
+    panel: int
     rows: Line
     cols: Line
     threads: int
@@ -109,7 +112,7 @@ class Plan:
         """Operations of a task, and 50 for each element that is gathered or stored: the time it takes in memory."""
         p = self.problem
         tasks = max(1, self.n_tasks)
-        gathered = self.g_blk * self.rows.length * self.strip_ic * self.n_ic_blk * self.cols.length * self.slot
+        gathered = self.g_blk * self.n_ic_blk * self.n_panels * self.panel_slots
         return self.flops // tasks + 50 * (gathered + p.mb * p.oc * p.oh * p.ow // tasks) + 1
 
     @property
@@ -156,9 +159,17 @@ class Plan:
         return 1 if self.role == "dc" else self.ic_blk
 
     @property
+    def n_panels(self) -> int:
+        return ceil_div(self.ow_blk, self.panel) if self.panel else 1
+
+    @property
+    def panel_slots(self) -> int:
+        """Elements of a panel; of the strip, where it is one of whole rows."""
+        return self.rows.length * self.strip_ic * self.cols.length * self.slot
+
+    @property
     def strip_bytes(self) -> int:
-        slots = self.rows.length * self.strip_ic * self.cols.length * self.slot
-        return round_up(slots * item_size(self.problem), CACHE_LINE)
+        return round_up(self.n_panels * self.panel_slots * item_size(self.problem), CACHE_LINE)
 
     @property
     def tiles_per_task(self) -> int:
@@ -260,21 +271,32 @@ def _at_once(p: ConvProblem, g: int, n_oc_blk: int, oh_blk: int, ow_blk: int, un
     return n_oc_task, oh_blk, ow_blk
 
 
-def _blocks(p: ConvProblem, caches: Caches, overhang: int, unit: int, slot: int) -> tuple[int, int, int]:
-    """``(oh_blk, ow_blk, ic_blk)``: a strip within its share of L2, of rows as long as can be.
+def _blocks(
+    p: ConvProblem, caches: Caches, overhang: int, unit: int, slot: int, longest: int
+) -> tuple[int, int, int]:
+    """``(oh_blk, ow_blk, ic_blk)``: a strip within its share of L2, of rows as long as can be, up to `longest` pixels.
 
     A quarter of L2 leaves room for the weights that stream past the strip, and for the pixels of the next one. The rows
     that the kernel reaches beyond a block are gathered again for the next one: few rows for a tall kernel would be
-    mostly that. Half of L2 may go to one and a half times as many rows as the kernel has; of a single channel, whose
-    weights are few, to eight times as many.
+    mostly that. Three quarters of L2 may go to one and a half times as many rows as the kernel has; half of it, of a
+    single channel, whose weights are few, to eight times as many.
 
-    Rows are cut, into whole tiles of `unit` pixels, only where not even half of L2 holds so many of them: every cut is
-    a line of the output that is fetched and written twice, and the processor fetches rows ahead that follow one another
-    (measured: whole rows gain 1 to 4 % of a dense layer, 20 % of a filter on 4096 pixels).
+    Weights that L2 could not hold are fetched again, from beyond it, for every block. Where they are the more, the
+    strip may take all of it (measured, weights of 1 to 9 MiB, 512 KiB of L2: 3x3 kernels gain 5 to 15 %, vectors of
+    pixels under a 1x1 kernel up to 20 % from half of it).
+
+    Rows are cut, into whole tiles of `unit` pixels, only where L2 does not hold so many of them: every cut is a line of
+    the output that is fetched and written twice, and the processor fetches rows ahead that follow one another
+    (measured: whole rows gain 1 to 10 % of a dense layer, 20 % of a filter on 4096 pixels).
     """
-    quarter = caches.l2 // 4 // item_size(p) // slot
-    half = quarter if slot > 1 or p.kh == 1 else 2 * quarter
+    l2 = caches.l2 // item_size(p) // slot
     icg = p.ic // p.g if slot == 1 else 1
+    weights = p.oc // p.g * icg * p.kh * p.kw
+    share, half, most = l2 // 4, l2 // 2, l2 * 3 // 4
+    if p.kh == 1 or slot > 1:
+        most = half = share = l2 // 2 if slot == 1 and overhang and weights > l2 // 2 else share
+    elif weights > 2 * l2:
+        most = half = share = l2
 
     def row(ow_blk: int) -> int:
         return icg * _cols(p, ow_blk, slot, overhang).length
@@ -284,15 +306,17 @@ def _blocks(p: ConvProblem, caches: Caches, overhang: int, unit: int, slot: int)
 
     units = ceil_div(p.ow, unit)
     least = min(p.kh + p.kh // 2, p.oh)
-    if slots(least, unit) > half:
+    if slots(least, unit) > most:
         least = 1
-    n_ow_blk = ceil_div(units, largest(units, lambda n: slots(least, n * unit) <= half))
-    ow_blk = min(p.ow, ceil_div(units, n_ow_blk) * unit)
-    oh_blk = max(least, largest(p.oh, lambda n: slots(n, ow_blk) <= quarter))
+    whole = largest(units, lambda n: slots(least, n * unit) <= most)
+    n_ow_blk = max(ceil_div(units, whole), ceil_div(p.ow, longest))
+    # Vectors of pixels fill whole tiles; scalars are as good in tiles of about as many.
+    ow_blk = min(p.ow, ceil_div(units, n_ow_blk) * unit if overhang else ceil_div(p.ow, n_ow_blk))
+    oh_blk = max(least, largest(p.oh, lambda n: slots(n, ow_blk) <= share))
     if p.ic == p.g and slot == 1:
         oh_blk = max(oh_blk, largest(min(p.oh, 8 * p.kh), lambda n: slots(n, ow_blk) <= half))
     oh_blk = ceil_div(p.oh, ceil_div(p.oh, oh_blk))
-    ic_blk = max(1, min(icg, half * icg // slots(1, ow_blk)))
+    ic_blk = max(1, min(icg, most * icg // slots(1, ow_blk)))
     return 1 if ic_blk < icg else oh_blk, ow_blk, ic_blk
 
 
@@ -311,9 +335,7 @@ def _rows_and_tasks(p: ConvProblem, n_oc_blk: int, most: int) -> tuple[int, int]
     return rows(n_oc_task), n_oc_task
 
 
-# The second level cache delivers 32 to 64 bytes a cycle at its best. Weights that stream past a tile may take this many
-# of them; the pixels, and what the prefetcher gets wrong, take the rest.
-_L2_STREAM = 16
+_TAPS_PER_PASS = 512
 
 
 def _weights_share(table: TileTable, caches: Caches, weights: int, m: int) -> int:
@@ -323,7 +345,7 @@ def _weights_share(table: TileTable, caches: Caches, weights: int, m: int) -> in
     first level cache (measured: 5 to 17 %). Otherwise half of the second will do, where they would not fit it as a
     whole (measured: 8 to 10 %).
     """
-    if table.vector_bytes * table.fmas / m >= _L2_STREAM:
+    if table.vector_bytes * table.fmas / m >= L2_STREAM:
         return caches.l1 // 2
     return caches.l2 // 2 if weights > caches.l2 else weights
 
@@ -389,19 +411,33 @@ def make_plan(
         window = min(p.ih + p.pt + p.pb, 4 * p.kh * p.dh) * min(p.iw + p.pl + p.pr, p.ow * p.sw + p.kw * p.dw)
         fitting = caches.l2 // 4 // (window * table.vector_bytes)
         slot = lanes * max(1, min(n_oc_blk, _NEIGHBOURS // table.vector_bytes, fitting))
-    oh_blk, ow_blk, ic_blk = _blocks(p, caches, overhang, unit, slot)
+    # A line of pixels for each channel, beside its vectors of weights: where the first level cache holds no more than
+    # one tile's, the next tile fetches its neighbours from lines that follow one another, two of them at most
+    # (measured: 3 to 30 %, the more the worse the lines of a channel fit those of the cache).
+    line = CACHE_LINE // item_size(p)
+    sparse = role == "oc" and p.kw == 1 and icg * (CACHE_LINE + nv * table.vector_bytes) > caches.l1
+    oh_blk, ow_blk, ic_blk = _blocks(p, caches, overhang, unit, slot, 2 * line if sparse else p.ow)
     if role == "dc":
         ic_blk = icg
     n_oc_task, oh_blk, ow_blk = _at_once(p, g, n_oc_blk, oh_blk, ow_blk, unit)
-    rows, cols = _rows(p, oh_blk, slot), _cols(p, ow_blk, slot, overhang)
+    # Pixels of a tile that no first level cache holds arrive sooner where they lie in a row (measured: 2 to 20 %).
+    deep = icg * p.kh * unit * item_size(p) > caches.l1 // 2
+    panel = unit if role == "ow" and p.kw == 1 and deep else 0
+    if panel:
+        cols = _cols(p, panel, slot, 0)
+    else:
+        cols = _cols(p, round_up(ow_blk, line) if sparse and ow_blk > line else ow_blk, slot, overhang)
+    rows = _rows(p, oh_blk, slot)
     # The sums of one block's tiles in a row, where they wait for the next channels.
     row_sums = ceil_div(ow_blk, unit) * tile_bytes(role, nv, largest_m, table.vector_bytes)
-    panel = p.kh * p.kw * nv * table.vector_bytes
-    share = _weights_share(table, caches, panel * icg, largest_m[nv - 1])
-    if role == "oc" and p.kh * p.kw > 1 and oh_blk < p.oh and panel * icg > share:
-        # A large map: as many channels in a pass as keep a block's weights in this share of a cache. Smaller maps, with
-        # few rows for each block of weights, gain nothing.
-        ic_blk = ceil_div(icg, ceil_div(icg, max(1, share // panel)))
+    channel = p.kh * p.kw * nv * table.vector_bytes
+    share = _weights_share(table, caches, channel * icg, largest_m[nv - 1])
+    if role == "oc" and p.kh * p.kw > 1 and oh_blk < p.oh and channel * icg > share:
+        # A large map: as many channels in a pass as keep a block's weights in this share of a cache, and enough for the
+        # tiles to be worth their sums' way to memory and back (measured, 3x3: passes of 18 channels take 5 to 10 %
+        # longer than passes of 64). Smaller maps, with few rows for each block of weights, gain nothing.
+        most = max(share // channel, ceil_div(_TAPS_PER_PASS, p.kh * p.kw))
+        ic_blk = ceil_div(icg, ceil_div(icg, most))
         oh_blk, shares = _rows_and_tasks(p, n_oc_blk, caches.l2 // 2 // row_sums)
         n_oc_task = max(n_oc_task, shares)
         rows = _rows(p, oh_blk, slot)
@@ -425,5 +461,5 @@ def make_plan(
     band = max(1, min(oh_blk, caches.l1 // 2 // (ow_blk * table.vector_bytes))) if role == "dc" else 1
     return Plan(
         problem, table.isa, role, lanes, nv, largest_m, g_blk, oh_blk, ow_blk, ic_blk, n_oc_blk, n_oc_task,
-        slot, band, caches.l1 // _PAGE, rows, cols, min(threads, tasks * n_oc_task),
+        slot, band, caches.l1 // _PAGE, panel, rows, cols, min(threads, tasks * n_oc_task),
     )  # fmt: skip

@@ -256,7 +256,7 @@ cdef inline void gather(
         for j in range(run.count):
             source = source_of(image.padding_mode, run.first + j * rows.step, rows.extent)
             if source < 0:
-                memset(row, 0, row_pitch * sizeof(real))
+                memset(row, 0, n_ic * ic_pitch * sizeof(real))
             else:
                 gather_row(
                     row, ic_pitch, <const pixel *> (image.data + source * image.ih_stride),
@@ -300,6 +300,14 @@ cdef inline void gather_lines(
             copy_every(slots + ic * ic_pitch + low, <const real *> (inside + ic * ic_stride), cols.step, n)
         slots = slots + row_pitch
         inside = inside + row_step
+
+
+cdef inline void clear_rows(real *row, Py_ssize_t row_pitch, Py_ssize_t n_rows, Py_ssize_t n) noexcept nogil:
+    # The first n slots of each: others hold other channels.
+    cdef Py_ssize_t _j
+    for _j in range(n_rows):
+        memset(row, 0, n * sizeof(real))
+        row = row + row_pitch
 
 
 cdef struct Phases:
@@ -382,10 +390,9 @@ cdef inline void gather_dense(
     for s in range(rows.n_segments):
         run = run_of(rows, &rows.segments[s], oh_start, n_oh)
         row = strip + rows.segments[s].offset * row_pitch
-        if run.low and not cleared:
-            memset(row, 0, run.low * row_pitch * sizeof(real))
-        if run.high < run.count and not cleared:
-            memset(row + run.high * row_pitch, 0, (run.count - run.high) * row_pitch * sizeof(real))
+        if not cleared:
+            clear_rows(row, row_pitch, run.low, n_ic * ic_pitch)
+            clear_rows(row + run.high * row_pitch, row_pitch, run.count - run.high, n_ic * ic_pitch)
         if run.high <= run.low:
             continue
         row = row + run.low * row_pitch

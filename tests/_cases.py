@@ -317,6 +317,41 @@ def _pairs_of_columns() -> Iterator[Case]:
             yield _case((2, 5), (6, width), (2, kernel), padding=sides, stride=(1, 2))
 
 
+def _phases_of_columns() -> Iterator[Case]:
+    # Strides whose remainders are all gathered at once, and kernels in which two taps share a remainder.
+    for stride in (4, 8):
+        for width in (40, 67, 131, 280):
+            for kernel, padding, dilation in ((stride, 0, 1), (stride, 3, 1), (stride + 3, 2, 1), (3, 1, stride + 1)):
+                size, sides, apart = (stride + 1, width), (0, padding), (1, dilation)
+                yield _case((3, 5), size, (2, kernel), stride=stride, padding=sides, dilation=apart)
+
+
+def _panels_of_pixels() -> Iterator[Case]:
+    # So many channels that the pixels of a tile get a strip of their own, a few channels of each after another's.
+    for ic in (200, 333):
+        for kernel, padding in (((1, 1), 0), ((3, 1), (1, 0)), ((2, 1), (2, 3))):
+            for size in ((3, 1), (3, 23), (2, 100)):
+                yield _case((ic, 3), size, kernel, padding=padding)
+        yield _case((ic, 3), (7, 41), (3, 1), padding=(1, 2), stride=(3, 2), padding_mode="reflect")
+        yield _case((2 * ic, 6), (5, 41), (3, 1), padding=(1, 0), groups=2, x_layout="channels_last")
+
+
+def _deep_and_heavy() -> Iterator[Case]:
+    # Scalars of pixels in whole cache lines; weights that no second level cache holds.
+    for size in (5, 7, 13):
+        yield _case((832, 64), (size, size), (1, 1))
+        yield _case((400, 64), (2 * size, size), (1, 1), stride=2, padding=1)
+    yield _case((512, 512), (5, 7), (3, 3), padding=1)
+    yield _case((512, 512), (9, 7), (3, 3), padding=1, stride=2)
+
+
+def _transposed_blocks() -> Iterator[Case]:
+    # Channels-last, gathered in blocks of whole vectors that overlap at the last channels and the last pixels.
+    for ic in (7, 8, 9, 15, 16, 17, 33):
+        for width in (7, 8, 9, 16, 17, 31):
+            yield _case((ic, 3), (2, width), (1, 3), padding=(0, 1), x_layout="channels_last")
+
+
 _FAMILIES = (
     _fewer_rows_than_stride,
     _stride_beyond_kernel,
@@ -339,4 +374,8 @@ _FAMILIES = (
     _nothing_inside_the_frame,
     _depthwise_in_channel_vectors,
     _pairs_of_columns,
+    _phases_of_columns,
+    _panels_of_pixels,
+    _deep_and_heavy,
+    _transposed_blocks,
 )

@@ -19,7 +19,14 @@ AVX512 = TileTable.of(
     + [("dc", 1, pixels) for pixels in range(1, 15)],
     [(3, 1), (3, 2), (5, 1), (5, 2)],
 )
+AVX2 = TileTable.of(
+    "x86-64-v3",
+    32,
+    [(role, nv, m) for role in ("oc", "ow") for nv, most in enumerate((14, 6, 4, 2), 1) for m in range(1, most + 1)],
+    [],
+)
 CACHES = Caches(32 << 10, 1 << 20)
+HALF_L2 = replace(CACHES, l2=512 << 10)
 
 LAYER = ConvProblem(
     mb=1, g=1, ic=64, ih=56, iw=56, oc=64, oh=56, ow=56, kh=3, kw=3, sh=1, sw=1, dh=1, dw=1,
@@ -95,6 +102,42 @@ def test_a_large_map_reads_the_larger_of_weights_and_image_once() -> None:
     assert (plan(deep).n_oh_blk, plan(deep).n_oc_task > 1) == (1, True)
     assert plan(wide).n_ic_blk > 1
     assert (plan(wide).n_oh_blk > 1, plan(wide).n_oc_task) == (True, 1)
+
+
+def pointwise(ic: int, size: int, oc: int) -> ConvProblem:
+    pixels = size * size
+    return replace(LAYER, ic=ic, oc=oc, ih=1, iw=pixels, oh=1, ow=pixels, kh=1, kw=1, pt=0, pb=0, pl=0, pr=0)
+
+
+def test_pixels_that_overflow_the_first_level_cache_come_in_panels() -> None:
+    deep = make_plan(pointwise(512, 28, 128), AVX2, HALF_L2, 1)
+    assert deep.role == "ow"
+    assert deep.panel == deep.cols.length == deep.NV * deep.lanes
+    assert deep.n_panels > 1
+    assert deep.strip_bytes == 4 * deep.n_panels * 512 * deep.panel
+    shallow = make_plan(pointwise(64, 56, 256), AVX2, HALF_L2, 1)
+    assert (shallow.role, shallow.panel, shallow.n_panels) == ("ow", 0, 1)
+
+
+def test_scalars_that_overflow_the_first_level_cache_come_in_whole_lines() -> None:
+    deep = make_plan(pointwise(832, 7, 384), AVX2, HALF_L2, 1, tile=("oc", 2, 6))
+    assert (deep.n_ow_blk, deep.ow_blk, deep.cols.length) == (2, 25, 32)
+    shallow = make_plan(pointwise(64, 7, 384), AVX2, HALF_L2, 1, tile=("oc", 2, 6))
+    assert (shallow.n_ow_blk, shallow.cols.length) == (1, 49)
+
+
+def test_weights_that_overflow_the_second_level_cache_are_fetched_once() -> None:
+    heavy = replace(LAYER, ic=512, oc=512, ih=14, iw=14, oh=14, ow=14)
+    light = replace(heavy, oc=32)
+    assert make_plan(heavy, AVX2, HALF_L2, 1, tile=("oc", 2, 6)).n_oh_blk == 1
+    assert make_plan(light, AVX2, HALF_L2, 1, tile=("oc", 2, 6)).n_oh_blk > 1
+
+
+def test_a_pass_sums_enough_taps_to_pay_for_its_sums() -> None:
+    deep = replace(LAYER, ic=512, oc=512, ih=28, iw=28, oh=28, ow=28)
+    chosen = make_plan(deep, AVX2, HALF_L2, 1, tile=("oc", 3, 4))
+    assert chosen.n_ic_blk > 1
+    assert 512 <= 9 * chosen.ic_blk < 600
 
 
 def test_units_of_half_the_width_leave_time_to_stream_weights() -> None:
