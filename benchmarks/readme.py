@@ -1,10 +1,11 @@
 """Write the README's section on performance, and its pictures, from the runs in benchmarks/results.
 
-    python benchmarks/readme.py            write what stands between the marks in README.md, and the two pictures
+    python benchmarks/readme.py            write what stands between the marks in README.md, and the pictures
     python benchmarks/readme.py --check    write nothing; exit status 1 where README.md is out of date
 
-Every run in ``benchmarks/results/*.json`` counts. Each group of rows is summed up against the yardsticks of its own
-run; the pictures show the rows of all runs, against the samples of all of them.
+Each folder in ``benchmarks/results`` holds the runs of one machine, ``*.json``, which make a part of the section and
+two pictures. Each group of rows is summed up against the yardsticks of its own run; the pictures show the rows of all
+runs of the machine, against the samples of all of them.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import sys
 import textwrap
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from pyconv.bench import plot
@@ -55,23 +57,29 @@ def merged(runs: Sequence[Run]) -> Run:
     )
 
 
-def section(runs: Sequence[Run]) -> str:
-    """Write what stands between the marks."""
+def section(runs: Sequence[Run], folder: str) -> str:
+    """Write the part of one machine."""
     everything = merged(runs)
     shared, apart = common(everything)
-    parts = [_caption(runs, everything, shared)]
-    pictures = [f"![Roofline: each layer's GFLOP/s below peak and bandwidth]({RESULTS}/roofline.png)"]
-    pictures += [f"![Each layer's ratio to each peer]({RESULTS}/ratios.png)"] * bool(everything.peers())
+    parts = [f"### {_title(everything)}", _caption(runs, everything, shared)]
+    pictures = [f"![Roofline: each layer's GFLOP/s below peak and bandwidth]({RESULTS}/{folder}/roofline.png)"]
+    pictures += [f"![Each layer's ratio to each peer]({RESULTS}/{folder}/ratios.png)"] * bool(everything.peers())
     parts.append("\n".join(pictures))
     parts.append(_groups(runs, everything, apart))
     parts.append(_lost(everything, apart))
     return "\n\n".join(part for part in parts if part)
 
 
+def _title(everything: Run) -> str:
+    isas = dict.fromkeys(row.settings.isa for row in everything.rows)
+    return f"{', '.join(isas)} on {everything.machine.get('processor')}, {everything.machine.get('cores')} cores"
+
+
 def _caption(runs: Sequence[Run], everything: Run, shared: Sequence[str]) -> str:
     """Say where, when, with what and how it was measured, and how to read the table."""
-    machines = dict.fromkeys(f"{run.machine.get('processor')}, {run.machine.get('cores')} cores" for run in runs)
+    commits = dict.fromkeys(str(run.machine["commit"])[:7] for run in runs if "commit" in run.machine)
     dates = dict.fromkeys(run.started[:10] for run in runs)
+    when = ", ".join(dates) + (f", commit {', '.join(commits)}" if commits else "")
     versions = ", ".join(f"{name} {version}" for name, version in everything.versions.items())
     peaks = "; ".join(
         f"{y.isa} {y.dtype}, {y.threads} thread{'s' if y.threads != 1 else ''}: {digits(y.peak_best_decile)} GFLOP/s "
@@ -79,8 +87,7 @@ def _caption(runs: Sequence[Run], everything: Run, shared: Sequence[str]) -> str
         for y in everything.yardsticks
     )
     paragraphs = [
-        f"{'; '.join(machines)}; {', '.join(dates)}. {versions}. All rows: "
-        f"{describe(everything.rows[0].settings, shared)}. The machine itself: {peaks}."
+        f"{when}. {versions}. All rows: {describe(everything.rows[0].settings, shared)}. The machine itself: {peaks}."
     ]
     explained = (
         "Geometric means over the layers, in parentheses the least. % of peak and roof: best decile of rounds, of the "
@@ -157,25 +164,34 @@ def main(arguments: Sequence[str] | None = None, root: Path = ROOT) -> int:
 
 def _update(root: Path, check: bool) -> int:
     readme, results = root / "README.md", root / RESULTS
-    runs = [run for run in map(Run.read_json, sorted(results.glob("*.json"))) if run.rows]
-    if not runs:
-        raise ValueError(f"{RESULTS} holds no run; make one with: python -m pyconv bench --json {RESULTS}/NAME.json")
+    machines: dict[Path, list[Run]] = {}
+    for path in sorted(results.glob("*/*.json")):
+        run = Run.read_json(path)
+        if run.rows:
+            machines.setdefault(path.parent, []).append(run)
+    if not machines:
+        example = f"{RESULTS}/MACHINE/NAME.json"
+        raise ValueError(f"{RESULTS} holds no run; make one with: python -m pyconv bench --json {example}")
     before, begin, rest = readme.read_text(encoding="utf-8").partition(BEGIN)
     old, end, after = rest.partition(END)
     if not begin or not end:
         raise ValueError(f"README.md has no {BEGIN} ... {END}")
-    new = f"\n{section(runs)}\n"
-    everything = merged(runs)
-    pictures = {"roofline": plot.draw_roofline} | ({"ratios": plot.draw_ratios} if everything.peers() else {})
+    new = "\n" + "\n\n".join(section(runs, folder.name) for folder, runs in machines.items()) + "\n"
+    pictures = {}
+    for folder, runs in machines.items():
+        everything = merged(runs)
+        pictures[folder / "roofline.png"] = partial(plot.draw_roofline, everything)
+        if everything.peers():
+            pictures[folder / "ratios.png"] = partial(plot.draw_ratios, everything)
     if check:
-        if old == new and all((results / f"{name}.png").exists() for name in pictures):
+        if old == new and all(picture.exists() for picture in pictures):
             return 0
         print("README.md is out of date: python benchmarks/readme.py", file=sys.stderr)
         return 1
     if not plot.available():
         raise ValueError("the pictures need matplotlib: pip install matplotlib")
-    for name, draw in pictures.items():
-        draw(everything, results / f"{name}.png")
+    for picture, draw in pictures.items():
+        draw(picture)
     readme.write_text(before + begin + new + end + after, encoding="utf-8")
     return 0
 

@@ -101,6 +101,7 @@ def _expanded(weight: Array) -> Array:
     blocks: Array = np.empty((oc, 2, ic, 2, *kernel), weight.real.dtype)
     blocks[:, 0, :, 0] = blocks[:, 1, :, 1] = weight.real
     blocks[:, 1, :, 0] = weight.imag
-    # Not with out=: NumPy (2.4) takes wrong elements where both arrays are strided.
-    blocks[:, 0, :, 1] = -weight.imag
+    # The negative by way of the conjugate. NumPy (2.4): `-weight.imag` is a SystemError where memory lacks, and
+    # np.negative with out= takes wrong elements where both arrays are strided.
+    blocks[:, 0, :, 1] = weight.conj().imag
     return blocks.reshape(2 * oc, 2 * ic, *kernel)

@@ -52,7 +52,7 @@ def aligned_empty(shape: tuple[int, ...], dtype: str | np.dtype[Any]) -> Array:
         raw = np.empty(size + _CACHE_LINE, np.uint8)
     except ValueError as error:  # NumPy's word for more than it can count
         raise MemoryError(f"{size} bytes for a convolution") from error
-    start = -raw.ctypes.data % _CACHE_LINE
+    start = -kernels().module.address(raw) % _CACHE_LINE
     aligned: Array = raw[start : start + size].view(dtype).reshape(shape)
     return aligned
 

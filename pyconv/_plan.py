@@ -271,9 +271,7 @@ def _at_once(p: ConvProblem, g: int, n_oc_blk: int, oh_blk: int, ow_blk: int, un
     return n_oc_task, oh_blk, ow_blk
 
 
-def _blocks(
-    p: ConvProblem, caches: Caches, overhang: int, unit: int, slot: int, longest: int
-) -> tuple[int, int, int]:
+def _blocks(p: ConvProblem, caches: Caches, overhang: int, unit: int, slot: int, longest: int) -> tuple[int, int, int]:
     """``(oh_blk, ow_blk, ic_blk)``: a strip within its share of L2, of rows as long as can be, up to `longest` pixels.
 
     A quarter of L2 leaves room for the weights that stream past the strip, and for the pixels of the next one. The rows

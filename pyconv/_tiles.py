@@ -15,8 +15,8 @@ from pyconv import _dtypes
 from pyconv._problem import ConvProblem
 
 CACHE_LINE = 64
-# Bytes a cycle of what streams past a tile: the second level cache delivers 32 to 64 at its best, but the other operand,
-# and what the prefetcher gets wrong, take their part.
+# Bytes a cycle of what streams past a tile: the second level cache delivers 32 to 64 at its best, of which the other
+# operand, and what the prefetcher gets wrong, take their part.
 L2_STREAM = 16
 CHANNEL_VECTORS = ("oc", "dc")  # the roles whose vectors are made of output channels
 _MAX_NV = 4

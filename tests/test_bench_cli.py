@@ -199,13 +199,14 @@ def test_compare(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_special_modes(tmp_path: Path) -> None:
     record = tmp_path / "run.json"
-    modes = ["--memory", "--overhead", "--tiles"]
+    modes = ["--memory", "--overhead", "--denormals", "--tiles"]
     assert cli.main(["tiny", "--filter", "^3x3_64to64_8$", *modes, "--rounds", "1", "--json", str(record)]) == cli.OK
     special = Run.read_json(record).special
-    assert list(special) == ["memory", "overhead", "tiles"]
+    assert list(special) == ["memory", "overhead", "denormals", "tiles"]
     for table in special.values():
         assert table["rows"]
         assert all(len(row) == len(table["columns"]) for row in table["rows"])
+    assert all(number > 0 for number in special["denormals"]["rows"][0][3:])
     peak, scratch = special["memory"]["rows"][0][4], special["memory"]["rows"][0][6]
     assert 0 <= peak < scratch + 512
     assert all(0 < row[-1] < 120 for row in special["tiles"]["rows"])

@@ -31,8 +31,8 @@ readme = load()
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     """Make a project with one run, and a README that has not been written yet."""
-    (tmp_path / "benchmarks/results").mkdir(parents=True)
-    a_run(networks=("vgg16",)).write_json(tmp_path / "benchmarks/results/run.json")
+    (tmp_path / "benchmarks/results/one").mkdir(parents=True)
+    a_run(networks=("vgg16",)).write_json(tmp_path / "benchmarks/results/one/run.json")
     (tmp_path / "README.md").write_text(f"before\n{readme.BEGIN}\nold\n{readme.END}\nafter\n")
     return tmp_path
 
@@ -45,13 +45,13 @@ def test_only_what_stands_between_the_marks_is_written(root: Path) -> None:
     assert text.startswith(f"before\n{readme.BEGIN}\n")
     assert text.endswith(f"\n{readme.END}\nafter\n")
     assert "old" not in text
-    assert {path.name for path in (root / "benchmarks/results").glob("*.png")} == {"roofline.png", "ratios.png"}
+    assert {path.name for path in (root / "benchmarks/results/one").glob("*.png")} == {"roofline.png", "ratios.png"}
     assert readme.main(["--check"], root) == 0
-    a_run(networks=("resnet50",)).write_json(root / "benchmarks/results/another.json")
+    a_run(networks=("resnet50",)).write_json(root / "benchmarks/results/one/another.json")
     assert readme.main(["--check"], root) == 1
 
 
-@pytest.mark.parametrize("broken", ["README.md", "benchmarks/results/run.json"])
+@pytest.mark.parametrize("broken", ["README.md", "benchmarks/results/one/run.json"])
 def test_a_wrong_file_is_one_line(root: Path, broken: str, capsys: pytest.CaptureFixture[str]) -> None:
     (root / broken).write_text("nothing")
     assert readme.main([], root) == 2
@@ -59,13 +59,13 @@ def test_a_wrong_file_is_one_line(root: Path, broken: str, capsys: pytest.Captur
 
 
 def test_without_runs_there_is_nothing_to_write(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (root / "benchmarks/results/run.json").unlink()
+    (root / "benchmarks/results/one/run.json").unlink()
     assert readme.main([], root) == 2
     assert "holds no run" in capsys.readouterr().err
 
 
 def test_each_group_has_a_line_and_what_all_share_is_said_once() -> None:
-    text = readme.section([a_run((SETTINGS, replace(SETTINGS, threads=2)), approximate=("ncnn",))])
+    text = readme.section([a_run((SETTINGS, replace(SETTINGS, threads=2)), approximate=("ncnn",))], "one")
     assert "| network | threads | layers |" in text
     assert "| vgg16 | 2 | 13 |" in text
     assert text.count("packed weights") == 1
@@ -73,7 +73,7 @@ def test_each_group_has_a_line_and_what_all_share_is_said_once() -> None:
 
 
 def test_lines_fit_a_readme() -> None:
-    text = readme.section([a_run((SETTINGS, replace(SETTINGS, threads=2), replace(SETTINGS, batch=8)))])
+    text = readme.section([a_run((SETTINGS, replace(SETTINGS, threads=2), replace(SETTINGS, batch=8)))], "one")
     assert all(len(line) <= 120 for line in text.splitlines() if not line.startswith(("|", "!", "python")))
 
 
@@ -82,7 +82,7 @@ def test_the_worst_rows_are_listed_and_the_others_counted() -> None:
     rows = [
         replace(row, peers={"torch": Timing([row.pyconv.median * (0.5 + i / 100)])}) for i, row in enumerate(run.rows)
     ]
-    text = readme.section([replace(run, rows=rows)])
+    text = readme.section([replace(run, rows=rows)], "one")
     ratios = [float(line.split("|")[-2]) for line in text.splitlines() if "| torch |" in line and "fastest" not in line]
     assert ratios == sorted(ratios)
     assert len(ratios) == 15
@@ -94,7 +94,20 @@ def test_the_worst_rows_are_listed_and_the_others_counted() -> None:
 def test_no_row_lost() -> None:
     run = a_run(networks=("vgg16",))
     won = [replace(row, peers={"torch": Timing([9.0])}) for row in run.rows]
-    assert "the fastest on all 13 rows" in readme.section([replace(run, rows=won)])
+    assert "the fastest on all 13 rows" in readme.section([replace(run, rows=won)], "one")
+
+
+def test_each_machine_has_a_part_and_pictures_of_its_own(root: Path) -> None:
+    pytest.importorskip("matplotlib")
+    run = a_run(networks=("resnet50",))
+    (root / "benchmarks/results/two").mkdir()
+    replace(run, machine=run.machine | {"processor": "Another"}).write_json(root / "benchmarks/results/two/run.json")
+    assert readme.main([], root) == 0
+    text = (root / "README.md").read_text()
+    assert text.count("### ") == 2
+    assert text.index("| vgg16 | 13 |") < text.index(" on Another") < text.index("| resnet50 | 25 |")
+    assert "(benchmarks/results/two/ratios.png)" in text
+    assert (root / "benchmarks/results/two/ratios.png").exists()
 
 
 def test_runs_are_taken_together() -> None:
@@ -103,6 +116,6 @@ def test_runs_are_taken_together() -> None:
     assert len(both.rows) == len(one.rows) + len(two.rows)
     (yardstick,) = both.yardsticks
     assert len(yardstick.peak) == len(one.yardsticks[0].peak) + len(two.yardsticks[0].peak)
-    text = readme.section([one, two])
+    text = readme.section([one, two], "one")
     assert "| resnet50 | 25 |" in text
     assert "| vgg16 | 13 |" in text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from collections.abc import Callable
 
@@ -86,6 +87,16 @@ def test_lack_of_memory(mib: int) -> None:
     variables = {"MALLOC_MMAP_THRESHOLD_": "65536", "OMP_NUM_THREADS": "16", "OMP_STACKSIZE": "64k"}
     ran = python("-c", _LIMITED, mib, **variables)
     assert ran.stdout == "done\n", ran.stderr or f"ended with {ran.returncode}"
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="needs a C compiler")
+def test_each_allocation_failing() -> None:
+    """An error, nothing lost, the next call right."""
+    ran = python(HERE / "_allocations.py")
+    assert ran.returncode == 0, f"{ran.stdout}\n{ran.stderr}"
+    counts = json.loads(ran.stdout)
+    assert len(counts) == 10
+    assert all(each > 100 and large >= 1 for each, large in counts.values()), counts
 
 
 _NO_THREADS = """

@@ -20,7 +20,7 @@ from pyconv.bench.contender import RefusedError
 from pyconv.bench.errors import BenchError
 from pyconv.bench.record import Run
 from pyconv.bench.session import Session
-from pyconv.bench.special import Setup, Table, cold, import_time, memory, overhead, scaling, tiles
+from pyconv.bench.special import Setup, Table, cold, denormals, import_time, memory, overhead, scaling, tiles
 
 PROGRAM = "pyconv bench"
 OK, FAILED, MISUSED, INTERRUPTED = 0, 1, 2, 130
@@ -32,6 +32,7 @@ SPECIAL = {
     "cold": "Cold: the first call in a fresh process",
     "memory": "Memory: what a call takes beyond its arrays",
     "overhead": "Overhead: the time of the smallest calls",
+    "denormals": "Denormals: the same layer on subnormal numbers, and, flushed, with these as zeros",
     "import_time": "Import: time in a fresh process, and size on disk",
     "tiles": "Tiles: each one alone, strip and weights in the first level cache",
 }
@@ -87,6 +88,7 @@ def parser() -> argparse.ArgumentParser:
     add("--cold", action="store_true", help="the first call of a process; a thousand calls of a thousand shapes")
     add("--memory", action="store_true", help="peak of memory above the arrays, beside the plan's scratch")
     add("--overhead", action="store_true", help="time of the smallest call")
+    add("--denormals", action="store_true", help="time on subnormal numbers, as IEEE has them and as zeros")
     add("--import-time", action="store_true", help="of import pyconv above import numpy; size on disk")
     add("--tiles", action="store_true", help="each tile that the plans use, alone, as %% of the peak")
 
@@ -199,6 +201,7 @@ def measure_special(run: Run, setup: Setup, options: argparse.Namespace, counts:
         "cold": cold.fill,
         "memory": memory.fill,
         "overhead": overhead.fill,
+        "denormals": denormals.fill,
         "import_time": import_time.fill,
         "tiles": tiles.fill,
     }

@@ -170,6 +170,23 @@ class Worker:
         steady = statistics.median(prepared.sample() for _ in range(rounds))
         return {"first": first, "second": second, "steady": steady}
 
+    def denormals(self, layer: dict[str, Any], dtype: str, layout: str, weights: str, rounds: int) -> dict[str, Any]:
+        """Time a layer on ordinary and on subnormal numbers, these, by pyconv, as zeros, too."""
+        shape = Layer(**layer)
+        x, w, b, ordinary = self._build(shape, dtype, layout, weights)
+        # Pixels of some hundred units in the last place: with weights well below 1, products and sums are less.
+        tiny = 256 * np.finfo(x.dtype).smallest_subnormal
+        subnormal = self._call(shape, x * tiny, w, b * tiny, layout, weights)
+        calls = {"ordinary": ordinary, "subnormal": subnormal}
+        if self._own:
+            calls["flushed"] = lambda: _flushed(subnormal)
+        prepared = {name: Prepared.of(call, self._threads) for name, call in calls.items()}
+        samples: dict[str, list[float]] = {name: [] for name in calls}
+        for _ in range(rounds):
+            for name, each in prepared.items():
+                samples[name].append(each.sample())
+        return {"seconds": samples}
+
     def memory(self, layer: dict[str, Any], dtype: str, layout: str, weights: str) -> dict[str, Any]:
         """Measure by how much a call raises the peak of resident memory, beside its result.
 
@@ -228,6 +245,11 @@ class Worker:
     def _result(self, layer: Layer, result: Any) -> Any:
         as_array = getattr(self._subject, "as_array", np.asarray)
         return as_array(result).reshape(layer.output_shape)
+
+
+def _flushed(call: Callable[[], Any]) -> Any:
+    with pyconv.flush_denormals():
+        return call()
 
 
 def _answer(worker: Worker, request: dict[str, Any]) -> dict[str, Any]:
