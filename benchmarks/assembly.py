@@ -9,7 +9,7 @@ should be none.
 
 from __future__ import annotations
 
-import importlib
+import importlib.util
 import re
 import subprocess
 import sys
@@ -76,8 +76,9 @@ def innermost_loops(body: list[tuple[int, str]]) -> Iterator[Loop]:
 def main() -> None:
     clean = True
     for isa in sys.argv[1:] or pyconv.available_isas():
-        module = importlib.import_module(f"pyconv.{LEVELS[isa]}")
-        command = ["objdump", "-d", "--no-show-raw-insn", str(module.__file__)]
+        spec = importlib.util.find_spec(f"pyconv.{LEVELS[isa]}")  # not loaded: this processor may lack the level
+        assert spec is not None
+        command = ["objdump", "-d", "--no-show-raw-insn", str(spec.origin)]
         text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
         print(f"\n{isa}")
         for name, body in functions(text):

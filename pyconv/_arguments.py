@@ -19,12 +19,13 @@ These functions run on every call, so each begins with the test that ordinary ar
 from __future__ import annotations
 
 import operator
+import reprlib
 import sys
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeGuard, TypeVar
 
 import numpy as np
 
-from pyconv._dtypes import NATIVE, is_float, is_image, is_parameter
+from pyconv._dtypes import NATIVE, is_float, is_image, is_parameter, plain
 from pyconv._errors import ConvError, ConvTypeError, not_implemented, wrong_type
 
 if TYPE_CHECKING:
@@ -251,12 +252,27 @@ def _is_masked_array(value: object) -> TypeGuard[np.ma.MaskedArray[Any, Any]]:
 
 def float_dtype(value: object) -> np.dtype[Any]:
     """Take the dtype of parameters, however it is spelt."""
-    try:
-        dtype: np.dtype[Any] = np.dtype(value)  # type: ignore[call-overload]
-    except TypeError as error:
-        raise ConvTypeError(f"dtype must be {_PARAMETERS}, got {value!r}") from error
+    dtype = _dtype(value, _PARAMETERS)
     if not is_float(dtype):
         raise ConvTypeError(f"dtype must be {_PARAMETERS}, got {dtype}")
+    return plain(dtype)
+
+
+def image_dtype(value: object) -> np.dtype[Any]:
+    """Take the dtype that an image would have."""
+    dtype = _dtype(value, "that of an array")
+    if not is_image(dtype.newbyteorder("=")):
+        raise not_implemented(dtype, "input", _ALLOWED)
+    return dtype.newbyteorder("=")
+
+
+def _dtype(value: object, allowed: str) -> np.dtype[Any]:
+    try:
+        dtype: np.dtype[Any] = np.dtype(value)  # type: ignore[call-overload]
+    except MemoryError:
+        raise
+    except Exception as error:  # ValueError and SyntaxError, too
+        raise ConvTypeError(f"dtype must be {allowed}, got {reprlib.repr(value)}") from error
     return dtype
 
 

@@ -208,11 +208,10 @@ class ConvNd:
         shape = _arguments.integers(input_shape, "input_shape")
         if isinstance(shape, int) or min(shape, default=0) < 0:
             raise ConvError(f"input_shape must be a sequence of non-negative ints, got {input_shape!r}")
-        element = np.zeros((), weight.dtype if dtype is None else dtype)
-        like = _arguments.array(np.broadcast_to(element, shape), "input")
+        image = weight.dtype if dtype is None else _arguments.image_dtype(dtype)
         problem = _problem.conv_problem(
             self._ndim, shape, weight.shape, None if bias is None else bias.shape,
-            like.dtype, weight.dtype, None if bias is None else bias.dtype, *_arguments.settings(*self._settings()),
+            image, weight.dtype, None if bias is None else bias.dtype, *_arguments.settings(*self._settings()),
         )  # fmt: skip
         return plan_of(problem)
 
@@ -364,9 +363,10 @@ class ConvNd:
             f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}",
             f"stride={self.stride}",
         ]
-        if self.padding != (0,) * self._ndim:
+        # As texts: what has been assigned may be an array.
+        if str(self.padding) != str((0,) * self._ndim):
             settings.append(f"padding={self.padding}")
-        if self.dilation != (1,) * self._ndim:
+        if str(self.dilation) != str((1,) * self._ndim):
             settings.append(f"dilation={self.dilation}")
         if self.groups != 1:
             settings.append(f"groups={self.groups}")

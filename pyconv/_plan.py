@@ -279,9 +279,9 @@ def _blocks(p: ConvProblem, caches: Caches, overhang: int, unit: int, slot: int,
     mostly that. Three quarters of L2 may go to one and a half times as many rows as the kernel has; half of it, of a
     single channel, whose weights are few, to eight times as many.
 
-    Weights that L2 could not hold are fetched again, from beyond it, for every block. Where they are the more, the
-    strip may take all of it (measured, weights of 1 to 9 MiB, 512 KiB of L2: 3x3 kernels gain 5 to 15 %, vectors of
-    pixels under a 1x1 kernel up to 20 % from half of it).
+    Weights that L2 cannot hold are fetched again, from beyond it, for every block. So a strip may take all of it where
+    they are more than twice its size, and under a 1x1 kernel, for vectors of pixels, half of it where they are more
+    than half (measured, 512 KiB of L2, weights of 1 to 9 MiB: 3x3 kernels gain 5 to 15 %, 1x1 kernels up to 20 %).
 
     Rows are cut, into whole tiles of `unit` pixels, only where L2 does not hold so many of them: every cut is a line of
     the output that is fetched and written twice, and the processor fetches rows ahead that follow one another

@@ -612,3 +612,31 @@ def test_the_plan_of_a_layer() -> None:
 def test_the_plan_checks_what_a_call_would(shape: object, dtype: object, phrase: str) -> None:
     with pytest.raises((pyconv.ConvError, pyconv.ConvTypeError), match=phrase):
         pyconv.Conv2d(3, 4, 3).plan(shape, dtype)
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_byte_swapped_dtype_is_that_of_the_machine(bias: bool) -> None:
+    layer = pyconv.Conv2d(1, 2, 1, bias=bias, dtype=">f4")
+    assert layer.weight.dtype.isnative
+    assert layer(np.ones((1, 2, 2), np.float32)).shape == (2, 2, 2)
+
+
+def test_settings_of_any_accepted_kind_can_be_shown() -> None:
+    layer = pyconv.Conv2d(1, 1, 1)
+    layer.padding, layer.dilation = np.array([0, 0]), np.array([1, 1])
+    assert layer(np.ones((1, 2, 2), np.float32)).shape == (1, 2, 2)
+    assert repr(layer).startswith("Conv2d(1, 1, kernel_size=(1, 1)")
+
+
+@pytest.mark.parametrize("shape", [(1, 2**40, 2**40), (1, 2**70, 2), (1,) * 70])
+def test_a_plan_of_what_cannot_be_is_refused_as_the_call_would(shape: tuple[int, ...]) -> None:
+    with pytest.raises((pyconv.ConvError, MemoryError)):
+        pyconv.Conv2d(1, 1, 1).plan(shape)
+
+
+@pytest.mark.parametrize("dtype", ["abc", "f4,(", ("f4", -1), [("a", "f4"), ("a", "f4")]])
+def test_what_is_no_dtype_is_refused(dtype: Any) -> None:
+    with pytest.raises(pyconv.ConvTypeError, match="dtype must be"):
+        pyconv.Conv2d(1, 1, 1, dtype=dtype)
+    with pytest.raises(pyconv.ConvTypeError, match="dtype must be"):
+        pyconv.Conv2d(1, 1, 1).plan((1, 2, 2), dtype)
