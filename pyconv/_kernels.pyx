@@ -889,7 +889,9 @@ def max_threads():
 
 def address(array):
     """Where an array's memory begins: NumPy's own ways to tell take microseconds, and crash where memory lacks."""
-    cdef Py_buffer buffer
+    cdef:
+        Py_buffer buffer
+        size_t begin
     PyObject_GetBuffer(array, &buffer, PyBUF_SIMPLE)
     begin = <size_t> buffer.buf
     PyBuffer_Release(&buffer)

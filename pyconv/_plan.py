@@ -439,6 +439,7 @@ def make_plan(
         oh_blk, shares = _rows_and_tasks(p, n_oc_blk, caches.l2 // 2 // row_sums)
         n_oc_task = max(n_oc_task, shares)
         rows = _rows(p, oh_blk, slot)
+        ic_blk = min(ic_blk, max(1, caches.l2 // item_size(p) // (rows.length * cols.length)))
     threads = max(1, min(threads, useful_flops(p) // _FLOPS_PER_THREAD))
     if threads > 1:
         # Blocks of rows until every thread has two tasks, then blocks of output channels.

@@ -140,6 +140,17 @@ def test_a_pass_sums_enough_taps_to_pay_for_its_sums() -> None:
     assert 512 <= 9 * chosen.ic_blk < 600
 
 
+def test_a_strip_of_many_rows_holds_fewer_channels() -> None:
+    """Where the sums of many rows fit, the rows under a tall, dilated kernel may not."""
+    tall = replace(
+        LAYER, mb=9, ic=512, oc=1, ih=300, iw=31, oh=100, ow=5015, kh=5, kw=11, sw=2, dh=100, dw=2,
+        pt=100, pb=100, pl=5000, pr=5000,
+    )  # fmt: skip
+    for table in (AVX2, AVX512):
+        for tile in (None, ("oc", 1, 14)):
+            assert make_plan(tall, table, Caches(4 << 10, 256 << 10), 1, tile=tile).strip_bytes <= 256 << 10
+
+
 def test_units_of_half_the_width_leave_time_to_stream_weights() -> None:
     deep = replace(LAYER, ic=512, oc=512, ih=28, iw=28, oh=28, ow=28)
     assert make_plan(deep, AVX512, CACHES, 1).n_ic_blk > 1
