@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
+from pyconv.bench.contender import RefusedError
+from pyconv.bench.progress import Progress
 from pyconv.bench.session import Job, Peer
 
 
@@ -29,6 +32,24 @@ class Setup:
     def contenders(self, job: Job) -> list[str]:
         """Name pyconv and the peers that have the layout of a job."""
         return ["pyconv", *(peer.name for peer in self.peers if job.settings.layout in peer.layouts)]
+
+
+def answers(
+    setup: Setup, mode: str, ask: Callable[[str, Job], dict[str, Any]]
+) -> Iterator[tuple[Job, str, dict[str, Any]]]:
+    """Ask every contender about every job; yield job, contender and answer. A peer that refuses is left out."""
+    with Progress(sum(len(setup.contenders(job)) for job in setup.jobs), mode) as progress:
+        for job in setup.jobs:
+            for name in setup.contenders(job):
+                progress.say(f"{job.layer.name}, {name}")
+                try:
+                    answer = ask(name, job)
+                except RefusedError:
+                    if name == "pyconv":
+                        raise
+                    continue
+                yield job, name, answer
+                progress.advance(1)
 
 
 def label(job: Job, among: Sequence[Job]) -> str:

@@ -8,10 +8,12 @@ bound, and its calls must not become slower.
 from __future__ import annotations
 
 import statistics
+from typing import Any
 
-from pyconv.bench.contender import Contender, RefusedError
+from pyconv.bench.contender import Contender
 from pyconv.bench.progress import Progress
-from pyconv.bench.special import Setup, Table, label
+from pyconv.bench.session import Job
+from pyconv.bench.special import Setup, Table, answers, label
 
 COLUMNS = ["layer", "shape", "contender", "first ms", "second ms", "steady ms", "first / steady"]
 
@@ -22,27 +24,19 @@ _SHAPES = 1000
 def fill(table: Table, setup: Setup) -> None:
     """Measure every layer in fresh processes: medians of three."""
     table.columns = COLUMNS
-    with Progress(sum(len(setup.contenders(job)) for job in setup.jobs), "cold") as progress:
-        for job in setup.jobs:
-            s = job.settings
-            for name in setup.contenders(job):
-                progress.say(f"{job.layer.name}, {name}")
-                answers = []
-                try:
-                    for _ in range(_PROCESSES):
-                        with Contender(name, s.threads, s.isa) as contender:
-                            answers.append(contender.ask("first", rounds=setup.rounds, **job.arguments()))
-                except RefusedError:
-                    if name == "pyconv":
-                        raise
-                    continue
-                first, second, steady = (
-                    1e3 * statistics.median(answer[key] for answer in answers) for key in ("first", "second", "steady")
-                )
-                shape = job.layer.shape_text
-                table.rows.append([label(job, setup.jobs), shape, name, first, second, steady, first / steady])
-                progress.advance(1)
-        progress.say("a thousand shapes")
+
+    def ask(name: str, job: Job) -> dict[str, Any]:
+        calls = []
+        for _ in range(_PROCESSES):
+            with Contender(name, job.settings.threads, job.settings.isa) as contender:
+                calls.append(contender.ask("first", rounds=setup.rounds, **job.arguments()))
+        return {key: 1e3 * statistics.median(call[key] for call in calls) for key in ("first", "second", "steady")}
+
+    for job, name, answer in answers(setup, "cold", ask):
+        first, second, steady = answer["first"], answer["second"], answer["steady"]
+        shape = job.layer.shape_text
+        table.rows.append([label(job, setup.jobs), shape, name, first, second, steady, first / steady])
+    with Progress(1, "a thousand shapes"):
         _add_shapes(table, setup)
 
 

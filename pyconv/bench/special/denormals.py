@@ -7,10 +7,11 @@ has them, and, by pyconv, as zeros (``pyconv.flush_denormals``).
 from __future__ import annotations
 
 import statistics
+from typing import Any
 
-from pyconv.bench.contender import Contender, RefusedError
-from pyconv.bench.progress import Progress
-from pyconv.bench.special import Setup, Table, label
+from pyconv.bench.contender import Contender
+from pyconv.bench.session import Job
+from pyconv.bench.special import Setup, Table, answers, label
 
 COLUMNS = ["layer", "shape", "contender", "ordinary ms", "subnormal ms", "ratio", "flushed ms", "ratio flushed"]
 
@@ -18,21 +19,14 @@ COLUMNS = ["layer", "shape", "contender", "ordinary ms", "subnormal ms", "ratio"
 def fill(table: Table, setup: Setup) -> None:
     """Measure every layer: medians of interleaved rounds."""
     table.columns = COLUMNS
-    with Progress(sum(len(setup.contenders(job)) for job in setup.jobs), "denormals") as progress:
-        for job in setup.jobs:
-            s = job.settings
-            for name in setup.contenders(job):
-                progress.say(f"{job.layer.name}, {name}")
-                try:
-                    with Contender(name, s.threads, s.isa) as contender:
-                        answer = contender.ask("denormals", rounds=setup.rounds, **job.arguments())
-                except RefusedError:
-                    if name == "pyconv":
-                        raise
-                    continue
-                ordinary, *others = (1e3 * statistics.median(samples) for samples in answer["seconds"].values())
-                row: list[str | float | int] = [label(job, setup.jobs), job.layer.shape_text, name, ordinary]
-                for each in others:
-                    row += [each, each / ordinary]
-                table.rows.append(row + ["-"] * (len(COLUMNS) - len(row)))
-                progress.advance(1)
+
+    def ask(name: str, job: Job) -> dict[str, Any]:
+        with Contender(name, job.settings.threads, job.settings.isa) as contender:
+            return contender.ask("denormals", rounds=setup.rounds, **job.arguments())
+
+    for job, name, answer in answers(setup, "denormals", ask):
+        ordinary, *others = (1e3 * statistics.median(samples) for samples in answer["seconds"].values())
+        row: list[str | float | int] = [label(job, setup.jobs), job.layer.shape_text, name, ordinary]
+        for each in others:
+            row += [each, each / ordinary]
+        table.rows.append(row + ["-"] * (len(COLUMNS) - len(row)))

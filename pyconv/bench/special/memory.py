@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from pyconv.bench.contender import Contender, RefusedError
-from pyconv.bench.progress import Progress
-from pyconv.bench.special import Setup, Table, label
+from typing import Any
+
+from pyconv.bench.contender import Contender
+from pyconv.bench.session import Job
+from pyconv.bench.special import Setup, Table, answers, label
 
 COLUMNS = [
     "layer",
@@ -25,19 +27,12 @@ def fill(table: Table, setup: Setup) -> None:
         "peak: by how much a call raises the peak of resident memory, its result not counted; with kept: with what "
         "stays from call to call, the contender's copies of the weights and its pools"
     )
-    with Progress(sum(len(setup.contenders(job)) for job in setup.jobs), "memory") as progress:
-        for job in setup.jobs:
-            s = job.settings
-            for name in setup.contenders(job):
-                progress.say(f"{job.layer.name}, {name}")
-                try:
-                    with Contender(name, s.threads, s.isa, keep_memory=False) as contender:
-                        answer = contender.ask("memory", **job.arguments())
-                except RefusedError:
-                    if name == "pyconv":
-                        raise
-                    continue
-                own = [answer[key] / 1024 if key in answer else "-" for key in ("workspace", "packed")]
-                sizes = [answer["arrays"] / 2**20, answer["peak"] / 1024, answer["kept"] / 1024]
-                table.rows.append([label(job, setup.jobs), job.layer.shape_text, name, *sizes, *own])
-                progress.advance(1)
+
+    def ask(name: str, job: Job) -> dict[str, Any]:
+        with Contender(name, job.settings.threads, job.settings.isa, keep_memory=False) as contender:
+            return contender.ask("memory", **job.arguments())
+
+    for job, name, answer in answers(setup, "memory", ask):
+        own = [answer[key] / 1024 if key in answer else "-" for key in ("workspace", "packed")]
+        sizes = [answer["arrays"] / 2**20, answer["peak"] / 1024, answer["kept"] / 1024]
+        table.rows.append([label(job, setup.jobs), job.layer.shape_text, name, *sizes, *own])
