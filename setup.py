@@ -76,7 +76,7 @@ def kernels(level: str, flags: list[str]) -> Extension:
 
     The flags come after `cythonize`, which would hand those of one module of a source down to the next.
     """
-    depends = [str(path) for path in Path("pyconv").glob("*.pxd")]
+    depends = [str(path) for path in Path("pyconv").glob("*.px[di]")]
     (module,) = cythonize(
         [Extension(f"pyconv._kernels_{level}", ["pyconv/_kernels.pyx"], depends=depends)],
         build_dir=f"build/cython/{level}",

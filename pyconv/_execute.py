@@ -25,6 +25,7 @@ from pyconv._threads import threads_for
 from pyconv._tiles import Caches, item_size
 
 _CACHE_LINE = 64
+_SHARED_PACKING = 1 << 18  # bytes: some hundred microseconds of work
 _ALIGNED_RESULT = 1 << 15  # bytes: some ten microseconds of work
 _MOST = 2**63 - 1 - _CACHE_LINE  # bytes of an array
 CACHES = detect()
@@ -94,7 +95,6 @@ class Step(NamedTuple):
     caches: Caches
     plan: Plan
     packing: str
-    packed_size: int
     convolution: Any  # the plan, lowered by the build
 
 
@@ -111,14 +111,13 @@ class Job:
         Spatial axes of the arrays.
     """
 
-    __slots__ = ("_axes", "_channels_last", "_dtype", "_integers", "_last", "_narrow", "_problem", "_serial")
+    __slots__ = ("_axes", "_channels_last", "_integers", "_last", "_narrow", "_problem", "_serial")
 
     def __init__(self, problem: ConvProblem, *, channels_last: bool, axes: int = 2) -> None:
         self._problem = problem
         self._channels_last = channels_last
         self._axes = axes
         self._serial = is_serial(problem)
-        self._dtype = np.dtype(problem.dtype)
         self._integers = _dtypes.sums_integers(problem.dtype)
         self._narrow = problem.dst_dtype != problem.dtype
         self._last: Step | None = None
@@ -131,7 +130,7 @@ class Job:
         last = self._last
         if last is None or last.threads != threads or last.build is not build or last.caches is not CACHES:
             plan = make_plan(self._problem, build.tiles, CACHES, threads, self._channels_last)
-            self._last = last = Step(threads, build, CACHES, plan, plan.packing, plan.packed_size, _lower(plan))
+            self._last = last = Step(threads, build, CACHES, plan, plan.packing, _lower(plan))
         return last
 
     def run(
@@ -160,22 +159,41 @@ class Job:
         if not self._problem.mb:
             return
         step = self.step(num_threads)
-        packed = None if packs is None else packs.get(step.packing)
-        if packed is None:
-            packed = _pack(step.packed_size, self._dtype, step.convolution, weight, bias)
-            if packs is not None:
-                packs[step.packing] = packed
         if self._narrow:
             x, out = _dtypes.bits(x), _dtypes.bits(out)
-        step.convolution(x, packed, out, step.plan.threads, self._axes, is_flushing())
+        _convolve(step, x, weight, bias, out, self._axes, packs)
 
 
-def _pack(size: int, dtype: np.dtype[Any], convolution: Any, weight: Array, bias: Array | None) -> Array:
-    """Return bias and weights in the order in which the kernel reads them, in the dtype that it sums in."""
-    packed = empty_result((size,), dtype)
-    if weight.dtype != dtype:
-        weight, bias = weight.astype(dtype), None if bias is None else bias.astype(dtype)
-    convolution.pack(weight, bias, packed)
+def _convolve(
+    step: Step, x: Array, weight: Array, bias: Array | None, out: Array, axes: int, packs: Packs | None
+) -> None:
+    plan, convolution = step.plan, step.convolution
+    if packs is not None:
+        packed = packs.get(step.packing)
+        if packed is None:
+            packed = packs[step.packing] = _pack(plan, convolution, weight, bias)
+    elif plan.packs_in_tasks:
+        weight, bias = _summed(plan, weight, bias)
+        convolution.call_packing(x, weight, bias, out, plan.threads, axes, is_flushing())
+        return
+    else:
+        packed = _pack(plan, convolution, weight, bias)
+    convolution(x, packed, out, plan.threads, axes, is_flushing())
+
+
+def _summed(plan: Plan, weight: Array, bias: Array | None) -> tuple[Array, Array | None]:
+    """Return weight and bias in the dtype that is summed in."""
+    dtype = plan.problem.dtype
+    if weight.dtype == dtype:
+        return weight, bias
+    return weight.astype(dtype), None if bias is None else bias.astype(dtype)
+
+
+def _pack(plan: Plan, convolution: Any, weight: Array, bias: Array | None) -> Array:
+    """Return bias and weights in the order in which the kernel reads them."""
+    packed = empty_result((plan.packed_size,), np.dtype(plan.problem.dtype))
+    weight, bias = _summed(plan, weight, bias)
+    convolution.pack(weight, bias, packed, plan.threads if packed.nbytes >= _SHARED_PACKING else 1)
     return packed
 
 
@@ -189,8 +207,7 @@ def job_for(problem: ConvProblem, axes: int, x: Layout, out: Layout) -> Job:
     return Job(problem, channels_last=channel == _dtypes.item_size(problem.dst_dtype) != pixel, axes=axes)
 
 
-def run(plan: Plan, x: Array, weight: Array, bias: Array | None, out: Array) -> None:
+def run(plan: Plan, x: Array, weight: Array, bias: Array | None, out: Array, packs: Packs | None = None) -> None:
     """Carry out one plan on arrays (mb, ic, ih, iw), (oc, ic // g, kh, kw), (oc,) and (mb, oc, oh, ow)."""
-    convolution = _lower(plan)
-    packed = _pack(plan.packed_size, np.dtype(plan.problem.dtype), convolution, weight, bias)
-    convolution(_dtypes.bits(x), packed, _dtypes.bits(out), plan.threads, 2)
+    step = Step(plan.threads, kernels(), CACHES, plan, plan.packing, _lower(plan))
+    _convolve(step, _dtypes.bits(x), weight, bias, _dtypes.bits(out), 2, packs)

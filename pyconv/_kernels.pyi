@@ -18,7 +18,17 @@ def tile_multiply_adds(
 
 class Convolution:
     def __init__(self, plan: Plan) -> None: ...
-    def pack(self, weight: NDArray[Any], bias: NDArray[Any] | None, packed: NDArray[Any]) -> None: ...
+    def pack(self, weight: NDArray[Any], bias: NDArray[Any] | None, packed: NDArray[Any], n_threads: int) -> None: ...
     def __call__(
         self, x: NDArray[Any], packed: NDArray[Any], out: NDArray[Any], n_threads: int, axes: int, flush: bool = False
+    ) -> None: ...
+    def call_packing(
+        self,
+        x: NDArray[Any],
+        weight: NDArray[Any],
+        bias: NDArray[Any] | None,
+        out: NDArray[Any],
+        n_threads: int,
+        axes: int,
+        flush: bool = False,
     ) -> None: ...

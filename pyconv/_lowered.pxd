@@ -34,6 +34,8 @@ cdef struct Lowered:
     Py_ssize_t g_blk, oh_blk, ow_blk, ic_blk
     Py_ssize_t n_g_blk, n_oh_blk, n_ow_blk, n_ic_blk, n_oc_task
     Py_ssize_t n_tasks, work_per_task, tiles_per_task
+    Py_ssize_t ic_slice   # channels that the tiles of a block sum before the next channels
+    Py_ssize_t n_waiting  # tiles whose sums wait for those
     Split oc_split    # output channels of a group (oc: in vectors) into blocks of packed weights
     Split task_split  # these blocks into tasks
     Axis rows, cols
@@ -44,17 +46,27 @@ cdef struct Lowered:
     Py_ssize_t *kw_offset
     Py_ssize_t *offset              # of every tap, in bytes
     Py_ssize_t strip_bytes, tile_bytes, thread_bytes
-    Py_ssize_t bias_pitch, group_pitch  # of the packed weights, in elements
+    Py_ssize_t unit_pitch, group_pitch, part_bytes  # of the packed weights: unit_pitch for each item of oc_split
     int padding_mode
     bint skips  # whether rows of the kernel in the padding are left out where all weights are finite
+
+
+cdef struct Weights:
+    # Weights and bias as the user has them. Strides in bytes: of output channel, input channel, row and column.
+    const char *data
+    const char *bias  # NULL for none
+    Py_ssize_t stride[4]
+    Py_ssize_t bias_stride
 
 
 cdef struct Call:
     # What differs from call to call: addresses and strides, in bytes.
     const char *x
-    const char *packed
+    const char *packed        # NULL where tasks pack the weights
+    const Weights *weights
     char *out
     char *scratch
+    Py_ssize_t thread_bytes  # of it: the plan's, and a block of weights where tasks pack them
     Py_ssize_t *offset  # of every tap in the image, in bytes
     unsigned long float_state  # of the caller, and subnormal numbers as zeros where it asks for that
     bint narrow         # whether the output's dtype is narrower than the accumulator's

@@ -64,6 +64,7 @@ class Plan:
     band: int
     l1_ways: int
     panel: int
+    ic_slice: int
     rows: Line
     cols: Line
     threads: int
@@ -121,16 +122,40 @@ class Plan:
         return ceil_div(self.ocg, self.lanes) if self.role in CHANNEL_VECTORS else self.ocg
 
     @property
-    def bias_pitch(self) -> int:
-        """Elements of a group's packed bias: one for each lane, whichever way the vectors run."""
-        return self.oc_units * self.lanes
+    def unit_pitch(self) -> int:
+        """Elements of one unit's packed bias and weights. A bias has as many as a vector, whichever way vectors run."""
+        p = self.problem
+        width = self.lanes if self.role in CHANNEL_VECTORS else 1
+        return self.lanes + width * self.icg * p.kh * p.kw
 
     @property
     def group_pitch(self) -> int:
         """Elements of a group's packed bias and weights."""
+        return self.oc_units * self.unit_pitch
+
+    @property
+    def packs_in_tasks(self) -> bool:
+        """Whether weights of a single call are packed in the tasks, block by block, where that happens twice at most.
+
+        From three times on it takes less time to pack all of them first (measured).
+        """
+        times = self.problem.mb * self.n_oh_blk * self.n_ow_blk
+        return times <= 2 and self.n_ic_blk == 1 and (self.role == "oc" or (self.role == "ow" and self.oh_blk == 1))
+
+    @property
+    def part_bytes(self) -> int:
+        """Bytes of the largest block's bias and one slice of its weights, packed."""
         p = self.problem
-        channels = self.bias_pitch if self.role in CHANNEL_VECTORS else self.oc_units
-        return self.bias_pitch + channels * self.icg * p.kh * p.kw
+        width = self.lanes if self.role in CHANNEL_VECTORS else 1
+        unit = self.lanes + width * self.ic_slice * p.kh * p.kw
+        return round_up(ceil_div(self.oc_units, self.n_oc_blk) * unit * item_size(p), CACHE_LINE)
+
+    @property
+    def n_waiting(self) -> int:
+        """Tiles whose sums wait for the next channels: all of a task's between passes, of a block's between slices."""
+        if self.n_ic_blk > 1:
+            return self.tiles_per_task
+        return self.tiles_per_block if self.ic_slice < self.ic_blk else 1
 
     @property
     def skips(self) -> bool:
@@ -174,12 +199,16 @@ class Plan:
     @property
     def tiles_per_task(self) -> int:
         """Tiles of a full task, at most."""
-        blocks = ceil_div(self.n_oc_blk, self.n_oc_task)
+        return ceil_div(self.n_oc_blk, self.n_oc_task) * self.tiles_per_block
+
+    @property
+    def tiles_per_block(self) -> int:
+        """Tiles of one block of output channels in a full task, at most."""
         if self.role in CHANNEL_VECTORS:
             per_row = max(ceil_div(self.ow_blk, m) for m in self.M[: self.NV] if m)
         else:
             per_row = ceil_div(ceil_div(self.ow_blk, self.lanes), self.NV)
-        return blocks * self.oh_blk * per_row
+        return self.oh_blk * per_row
 
     @property
     def tile_bytes(self) -> int:
@@ -194,8 +223,9 @@ class Plan:
     @property
     def thread_bytes(self) -> int:
         """Scratch of one thread: a strip and the buffers of the tiles in flight."""
-        tiles = 1 if self.n_ic_blk == 1 else self.tiles_per_task
-        return self.strip_bytes + tiles * self.tile_bytes + CACHE_LINE
+        # A slice's tiles leave the sums that they start from: they may have to start again.
+        sets = 2 if self.n_ic_blk == 1 and self.n_waiting > 1 else 1
+        return self.strip_bytes + sets * self.n_waiting * self.tile_bytes + CACHE_LINE
 
     @property
     def vector_bytes(self) -> int:
@@ -280,8 +310,10 @@ def _blocks(p: ConvProblem, caches: Caches, overhang: int, unit: int, slot: int,
     single channel, whose weights are few, to eight times as many.
 
     Weights that L2 cannot hold are fetched again, from beyond it, for every block. So a strip may take all of it where
-    they are more than twice its size, and under a 1x1 kernel, for vectors of pixels, half of it where they are more
-    than half (measured, 512 KiB of L2, weights of 1 to 9 MiB: 3x3 kernels gain 5 to 15 %, 1x1 kernels up to 20 %).
+    they are more than twice its size; under kernels of one row where they are four times its size and that makes it the
+    whole image. Vectors of pixels under a kernel of one row may take half of it where the weights are more than half
+    (measured, 512 KiB of L2, weights of 1 to 9 MiB: 3x3 kernels gain 5 to 15 %, 1x1 kernels up to 20 %; where other
+    work leaves the weights in a third level cache, the whole image loses up to as much).
 
     Rows are cut, into whole tiles of `unit` pixels, only where L2 does not hold so many of them: every cut is a line of
     the output that is fetched and written twice, and the processor fetches rows ahead that follow one another
@@ -293,6 +325,8 @@ def _blocks(p: ConvProblem, caches: Caches, overhang: int, unit: int, slot: int,
     share, half, most = l2 // 4, l2 // 2, l2 * 3 // 4
     if p.kh == 1 or slot > 1:
         most = half = share = l2 // 2 if slot == 1 and overhang and weights > l2 // 2 else share
+        if slot == 1 and not overhang and weights >= 4 * l2 and p.oh * icg * _cols(p, p.ow, slot, 0).length <= l2:
+            most, half, share, longest = l2, l2, l2, p.ow
     elif weights > 2 * l2:
         most = half = share = l2
 
@@ -440,10 +474,21 @@ def make_plan(
         n_oc_task = max(n_oc_task, shares)
         rows = _rows(p, oh_blk, slot)
         ic_blk = min(ic_blk, max(1, caches.l2 // item_size(p) // (rows.length * cols.length)))
+    ic_slice = ic_blk
+    of_a_tile = p.kh * CACHE_LINE + channel  # bytes of one channel that a tile reads
+    if role == "oc" and ic_blk == icg and of_a_tile * icg >= caches.l2 // 2:
+        # What every tile of a block reads does not stay in L2 beside what streams through it: so many channels at a
+        # time as leave most of it free (measured, 512 channels on 7x7 pixels: 10 to 14 %).
+        ic_slice = ceil_div(icg, ceil_div(icg, max(1, caches.l2 // 4 // of_a_tile)))
     threads = max(1, min(threads, useful_flops(p) // _FLOPS_PER_THREAD))
     if threads > 1:
+        weights, pixels = p.oc // p.g * icg * p.kh * p.kw, icg * p.ih * p.iw
+        if weights > max(2 * caches.l2 // item_size(p), 8 * pixels):
+            # Each thread its own weights, which take more time to fetch than all of the image (measured, 2 threads,
+            # 512 channels on 7x7 and 14x14 pixels: 20 to 30 %; weights of 3 times the image lose as much).
+            n_oc_task = max(n_oc_task, min(n_oc_blk, ceil_div(2 * threads, p.mb * g)))
         # Blocks of rows until every thread has two tasks, then blocks of output channels.
-        wanted = ceil_div(2 * threads, p.mb * g * ceil_div(p.ow, ow_blk))
+        wanted = ceil_div(2 * threads, p.mb * g * ceil_div(p.ow, ow_blk) * n_oc_task)
         oh_blk = min(oh_blk, max(1, ceil_div(p.oh, wanted)))
         rows = _rows(p, oh_blk, slot)
     tasks = p.mb * g * ceil_div(p.oh, oh_blk) * ceil_div(p.ow, ow_blk)
@@ -460,5 +505,5 @@ def make_plan(
     band = max(1, min(oh_blk, caches.l1 // 2 // (ow_blk * table.vector_bytes))) if role == "dc" else 1
     return Plan(
         problem, table.isa, role, lanes, nv, largest_m, g_blk, oh_blk, ow_blk, ic_blk, n_oc_blk, n_oc_task,
-        slot, band, caches.l1 // _PAGE, panel, rows, cols, min(threads, tasks * n_oc_task),
+        slot, band, caches.l1 // _PAGE, panel, ic_slice, rows, cols, min(threads, tasks * n_oc_task),
     )  # fmt: skip

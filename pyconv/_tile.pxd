@@ -18,8 +18,7 @@
 # M, NV and the role are compile-time constants of an instance (_instances.pxd), so that the loops over m and v unroll
 # and acc lives in registers. Per tap the loop issues M * NV multiply-adds, two a cycle, and M + NV loads, two a cycle
 # at best (`tile_cycles` in _tiles.py). A multiply-add takes 4 cycles, so at least 8 accumulators keep both units busy.
-# Registers: M * NV accumulators, NV vectors, one scalar (see `tile_fits`). The loop over the taps stays a loop: where
-# it is unrolled, the compiler moves accumulators from register to register between the copies.
+# Registers: M * NV accumulators, NV vectors, one scalar (see `tile_fits`).
 #
 # Reference: Goto and van de Geijn, "Anatomy of High-Performance Matrix Multiplication", ACM TOMS 34 (2008);
 # Georganas et al., "Anatomy of High-Performance Deep Learning Convolutions on SIMD Architectures", SC 2018.
@@ -63,29 +62,54 @@ cdef inline bint tile_fits(const int M, const int NV) noexcept nogil:
     return M <= (8 if NV == 3 else MAX_M) and M * NV + NV + 1 <= VECTOR_REGISTERS
 
 
-cdef inline void tile(
-    const int role, const bint ONE_TAP, const int NV, const int M,
-    const real *strip, const real *weights, const Taps *taps,
-    const vec *start, bint first, char *out, Py_ssize_t pitch,
+cdef enum:
+    # How many taps a turn of the innermost loop takes, and where they lie. Fewer turns are fewer instructions, which
+    # counts where two threads share a core (measured beside a busy one: 4 to 10 %; else nothing). More than two taps
+    # gain nothing: the compiler moves accumulators from register to register between them (measured for the rows of
+    # kernels of three columns: they lose 3 %).
+    ANY = 0    # one, anywhere
+    ONE = 1    # that of a 1x1 kernel
+    PAIR = 2   # those of two channels, an even number in all, under a 1x1 kernel
+
+
+cdef inline void multiply_tap(
+    const int role, const int NV, const int M, vec *acc, const real *pixel, const real *weights,
 ) noexcept nogil:
-    # ONE_TAP: a 1x1 kernel, whose tap lies at the pixel itself. The chain of (m, v) starts from the sums
-    # start[m * NV + v] or, the first time, from the bias.
     cdef:
-        vec acc[MAX_ACCUMULATORS]
         vec b[MAX_NV]
         real a
         int m, v
-        Py_ssize_t _ic, t
-        Py_ssize_t n_ic = taps.n_ic
-        Py_ssize_t n_taps = 1 if ONE_TAP else taps.n_taps
+        const real *scalars = pixel if role == OC_VECTOR else weights
+        const vec *vectors = <const vec *> (weights if role == OC_VECTOR else pixel)
+    for v in range(NV):
+        b[v] = vectors[v]
+        if 1 < M <= 3:  # for so few uses the compiler would rather load it for each
+            in_register(b[v])
+    for m in range(M):
+        a = scalars[m]
+        for v in range(NV):
+            acc[m * NV + v] = muladd(acc[m * NV + v], b[v], a)
+
+
+cdef inline void tile(
+    const int role, const int SHAPE, const int NV, const int M,
+    const real *strip, const real *weights, const Taps *taps,
+    const vec *start, bint first, char *out, Py_ssize_t pitch,
+) noexcept nogil:
+    # The chain of (m, v) starts from the sums start[m * NV + v] or, the first time, from the bias.
+    cdef:
+        vec acc[MAX_ACCUMULATORS]
+        int m, v
+        Py_ssize_t _i, t
+        Py_ssize_t n = taps.n_ic // 2 if SHAPE == PAIR else taps.n_ic
+        Py_ssize_t n_taps = taps.n_taps
+        Py_ssize_t width = NV * (VECTOR_BYTES // sizeof(real)) if role == OC_VECTOR else M
         const char *ahead = taps.ahead
-        const real *pixel
-        const real *scalars
-        const vec *vectors
+        const char *pixel
         Py_ssize_t step = NV
         Py_ssize_t spread = 1
     # A loop that may be skipped costs registers: the accumulators would have to survive two ways around it.
-    assume(n_ic > 0)
+    assume(n > 0)
     assume(n_taps > 0)
     if first:
         step, spread = (0, 1) if role == OC_VECTOR else (1, 0)
@@ -93,30 +117,27 @@ cdef inline void tile(
         for v in range(NV):
             acc[m * NV + v] = start[v * spread]
         start = start + step
-    for _ic in range(n_ic):
+    for _i in range(n):
         prefetch(ahead)
         ahead = ahead + taps.ahead_pitch
-        for t in range(n_taps):
-            pixel = strip if ONE_TAP else <const real *> (<const char *> strip + taps.offset[t])
-            if role == OC_VECTOR:
-                scalars = pixel
-                vectors = <const vec *> weights
-                weights = weights + NV * (VECTOR_BYTES // sizeof(real))
-            else:
-                scalars = weights
-                vectors = <const vec *> pixel
-                weights = weights + M
-            for v in range(NV):
-                b[v] = vectors[v]
-                if 1 < M <= 3:  # for so few uses the compiler would rather load it for each
-                    in_register(b[v])
-            for m in range(M):
-                a = scalars[m]
-                for v in range(NV):
-                    acc[m * NV + v] = muladd(acc[m * NV + v], b[v], a)
+        if SHAPE == ONE:
+            multiply_tap(role, NV, M, acc, strip, weights)
+            weights = weights + width
+        elif SHAPE == PAIR:
+            prefetch(ahead)
+            ahead = ahead + taps.ahead_pitch
+            multiply_tap(role, NV, M, acc, strip, weights)
+            strip = strip + taps.ic_pitch
+            multiply_tap(role, NV, M, acc, strip, weights + width)
+            weights = weights + 2 * width
+        else:
+            for t in range(n_taps):
+                pixel = <const char *> strip + taps.offset[t]
+                multiply_tap(role, NV, M, acc, <const real *> pixel, weights)
+                weights = weights + width
         strip = strip + taps.ic_pitch
-        if not ONE_TAP:
-            weights = weights + taps.n_skipped * (NV * (VECTOR_BYTES // sizeof(real)) if role == OC_VECTOR else M)
+        if SHAPE == ANY:
+            weights = weights + taps.n_skipped * width
     for m in range(M):
         for v in range(NV):
             (<vec *> (out + m * pitch))[v] = acc[m * NV + v]

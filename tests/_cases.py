@@ -345,6 +345,16 @@ def _deep_and_heavy() -> Iterator[Case]:
     yield _case((512, 512), (9, 7), (3, 3), padding=1, stride=2)
 
 
+def _slices_of_channels() -> Iterator[Case]:
+    # Pixels and weights beyond a (small) second level cache, and weights that two or fewer tasks want.
+    for oc in (40, 100):
+        for size in ((5, 7), (1, 13), (7, 3)):
+            for image in ((96, *size), (2, 96, *size)):
+                yield Case(image, (oc, 96, 1, 1), l2=16 << 10)
+                yield Case(image, (oc, 96, 3, 3), padding=1, l2=48 << 10)
+                yield Case(image, (oc, 96, 3, 2), padding=2, stride=2, l2=48 << 10, weight_layout="negative")
+
+
 def _transposed_blocks() -> Iterator[Case]:
     # Channels-last, gathered in blocks of whole vectors that overlap at the last channels and the last pixels.
     for ic in (7, 8, 9, 15, 16, 17, 33):
@@ -377,5 +387,6 @@ _FAMILIES = (
     _phases_of_columns,
     _panels_of_pixels,
     _deep_and_heavy,
+    _slices_of_channels,
     _transposed_blocks,
 )

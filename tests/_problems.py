@@ -9,7 +9,7 @@ The geometry is worked out here a second time, from the definitions in torch's d
 from __future__ import annotations
 
 import os
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, fields
 from typing import Any
 from unittest import mock
@@ -22,6 +22,7 @@ from _values import Family, integers
 from pyconv import _execute, _reference
 from pyconv._dispatch import forced
 from pyconv._dtypes import ACCUMULATOR
+from pyconv._plan import Plan
 from pyconv._problem import ConvProblem
 from pyconv._tiles import Caches
 
@@ -150,7 +151,7 @@ class Call:
         case = self.case
         function = pyconv.conv1d if case.axes == 1 else pyconv.conv2d
         try:
-            with forced(isa or pyconv.isa()), _pretended_cache(case.l2):
+            with forced(isa or pyconv.isa()), _pretended_cache(case.l2), _kept_weights(case.seed % 2 == 1):
                 return function(
                     x,
                     weight,
@@ -191,6 +192,11 @@ def _pretended_cache(l2: int) -> AbstractContextManager[Any]:
     """Pretend to have so small a cache that even a small problem falls into blocks."""
     caches = Caches(l1=l2 // 4, l2=l2) if l2 else _execute.CACHES
     return mock.patch.object(_execute, "CACHES", caches)
+
+
+def _kept_weights(kept: bool) -> AbstractContextManager[Any]:
+    """Pack the weights as those of a frozen layer, all of them first; else as the plan has it for those of one call."""
+    return mock.patch.object(Plan, "packs_in_tasks", False) if kept else nullcontext()
 
 
 def _per_axis(value: Any, axes: int) -> list[int]:

@@ -91,6 +91,17 @@ def test_scratch_is_bounded(name: str) -> None:
     assert grown < 4 * MIB * case.threads + packed + MIB, f"{grown / MIB:.1f} MiB: {case!r}"
 
 
+@linux
+@pytest.mark.parametrize("threads", [1, 2])
+def test_weights_of_one_call_are_never_all_packed(threads: int) -> None:
+    """9 MB of weights under a small map."""
+    case = Case((1, 512, 7, 7), (512, 512, 3, 3), padding=1, threads=threads)
+    finished = python(HERE / "_peak_memory.py", repr(case))
+    assert finished.returncode == 0, finished.stderr
+    grown = int(finished.stdout) * 1024
+    assert grown < 2 * MIB * threads, f"{grown / MIB:.1f} MiB"
+
+
 @pytest.mark.parametrize("layout", ["contiguous", "channels last"])
 def test_large_results_start_on_a_cache_line(layout: str) -> None:
     """A vector that crosses two lines is stored at half the speed."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import islice
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -19,7 +20,9 @@ from _cases import random_case
 from _compare import difference
 from _problems import Call, Case, seeds
 from _values import gaussian
+from pyconv import _execute
 from pyconv._dispatch import forced
+from pyconv._plan import Plan, make_plan
 
 pytestmark = pytest.mark.usefixtures("parallel_at_any_size")
 
@@ -106,8 +109,24 @@ def test_batch_does_not_spread_nan(isa: str) -> None:
         assert not difference(got[others], clean[others])
 
 
+@pytest.fixture(params=["all channels at once", "in slices"])
+def slices(request: pytest.FixtureRequest) -> Iterator[bool]:
+    """Whether each channel's sums wait for those of the next."""
+    sliced = request.param == "in slices"
+
+    def plan(*given: object) -> Plan:
+        whole = make_plan(*given)
+        return replace(whole, ic_slice=1) if sliced and whole.role == "oc" and whole.n_ic_blk == 1 else whole
+
+    # Other cache sizes, if equal ones: what was planned before is forgotten.
+    caches = replace(_execute.CACHES)
+    with mock.patch.object(_execute, "make_plan", plan), mock.patch.object(_execute, "CACHES", caches):
+        yield sliced
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("size", [(7, 7), (9, 40)])
+@pytest.mark.usefixtures("slices")
 def test_padded_zeros_have_a_sign(isa: str, dtype: str, size: tuple[int, int]) -> None:
     """An image and a bias of -0.0: a result is -0.0 where every product is, those of the padding among them.
 

@@ -120,7 +120,7 @@ def test_pixels_that_overflow_the_first_level_cache_come_in_panels() -> None:
 
 
 def test_scalars_that_overflow_the_first_level_cache_come_in_whole_lines() -> None:
-    deep = make_plan(pointwise(832, 7, 384), AVX2, HALF_L2, 1, tile=("oc", 2, 6))
+    deep = make_plan(pointwise(832, 7, 128), AVX2, HALF_L2, 1, tile=("oc", 2, 6))
     assert (deep.n_ow_blk, deep.ow_blk, deep.cols.length) == (2, 25, 32)
     shallow = make_plan(pointwise(64, 7, 384), AVX2, HALF_L2, 1, tile=("oc", 2, 6))
     assert (shallow.n_ow_blk, shallow.cols.length) == (1, 49)
@@ -131,6 +131,41 @@ def test_weights_that_overflow_the_second_level_cache_are_fetched_once() -> None
     light = replace(heavy, oc=32)
     assert make_plan(heavy, AVX2, HALF_L2, 1, tile=("oc", 2, 6)).n_oh_blk == 1
     assert make_plan(light, AVX2, HALF_L2, 1, tile=("oc", 2, 6)).n_oh_blk > 1
+
+
+def test_heavy_weights_are_fetched_once_under_small_maps() -> None:
+    expand = make_plan(pointwise(512, 7, 2048), AVX2, HALF_L2, 1, tile=("oc", 2, 6))
+    assert (expand.n_ow_blk, expand.cols.length, expand.ic_slice) == (1, 64, 512)
+    beyond_the_cache = make_plan(pointwise(1024, 14, 512), AVX2, HALF_L2, 1, tile=("oc", 2, 6))
+    assert beyond_the_cache.n_ow_blk == 7
+
+
+def test_pixels_and_weights_beyond_the_second_level_cache_come_in_slices() -> None:
+    small = replace(LAYER, ic=512, oc=512, ih=7, iw=7, oh=7, ow=7)
+    chosen = make_plan(small, AVX2, HALF_L2, 1, tile=("oc", 3, 4))
+    assert chosen.n_ic_blk == 1
+    assert chosen.ic_slice < 512 == chosen.ic_blk
+    assert HALF_L2.l2 // 8 < chosen.ic_slice * (3 * 64 + 9 * 3 * 32) <= HALF_L2.l2 // 4
+    assert make_plan(small, AVX2, replace(HALF_L2, l2=2 << 20), 1, tile=("oc", 3, 4)).ic_slice == 512
+
+
+def test_threads_share_out_heavy_weights_and_the_rows_of_light_ones() -> None:
+    heavy = make_plan(replace(LAYER, ic=512, oc=512, ih=7, iw=7, oh=7, ow=7), AVX2, HALF_L2, 2)
+    assert (heavy.n_oc_task, heavy.n_oh_blk) == (4, 1)
+    light = make_plan(LAYER, AVX2, HALF_L2, 2)
+    assert light.n_oc_task == 1
+    assert light.n_oh_blk >= 4
+
+
+def test_weights_of_one_call_are_packed_by_the_tasks_that_want_them() -> None:
+    small = replace(LAYER, ic=512, oc=512, ih=7, iw=7, oh=7, ow=7)
+    assert plan(small).packs_in_tasks
+    assert plan(small, threads=8).packs_in_tasks
+    assert plan(replace(small, mb=2)).packs_in_tasks
+    assert not plan(replace(small, mb=3)).packs_in_tasks
+    assert not plan(LAYER).packs_in_tasks
+    assert not plan(DEPTHWISE).packs_in_tasks
+    assert plan(small).part_bytes < plan(small).packed_size * 4 / 10
 
 
 def test_a_pass_sums_enough_taps_to_pay_for_its_sums() -> None:

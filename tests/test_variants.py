@@ -42,8 +42,10 @@ def check(plan: Plan, rng: np.random.Generator) -> None:
     expected = _reference.conv(p, x, weight, bias)
     channels_last = np.full((p.mb, p.oh, p.ow, p.oc), np.nan, p.dtype).transpose(0, 3, 1, 2)
     for out in (np.full((p.mb, p.oc, p.oh, p.ow), np.nan, p.dtype), channels_last):
-        run(plan, x, weight, bias, out)
-        np.testing.assert_array_equal(out, expected, err_msg=str(plan))
+        for packs in (None, {}):  # weights for this call, weights to be kept
+            out[...] = np.nan
+            run(plan, x, weight, bias, out, packs)
+            np.testing.assert_array_equal(out, expected, err_msg=str(plan))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -88,6 +90,25 @@ def test_every_kernel_of_every_tile(isa: str, dtype: str) -> None:
                 p = problem(dtype, g=1, icg=3, ocg=ocg, oh=1, ow=ow, kh=kh, kw=kw, sh=1, sw=1)
                 # A cache so small that the channels come in several passes.
                 check(make_plan(p, kernels.tiles, Caches(64, 256), 1, False, (role, nv, m)), rng)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_every_tile_in_slices(isa: str, dtype: str) -> None:
+    """5 channels, 2 at a time: the sums of all tiles of a block wait for the next ones."""
+    rng = np.random.default_rng(4)
+    with forced(isa) as kernels:
+        lanes = kernels.tiles.vector_bytes // np.dtype(dtype).itemsize
+        tiles = [tile for tile in kernels.module.variants() if tile[0] == "oc"]
+        assert tiles
+        for role, nv, m in tiles:
+            for more in (0, 1):
+                for kh, kw in ((1, 1), (3, 2)):
+                    p = problem(
+                        dtype, g=2, icg=5, ocg=2 * nv * lanes - more, oh=3, ow=2 * m + more, kh=kh, kw=kw, sh=1, sw=1
+                    )
+                    whole = make_plan(p, kernels.tiles, CACHES, 1, False, (role, nv, m))
+                    assert whole.n_ic_blk == 1
+                    check(replace(whole, ic_slice=2), rng)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

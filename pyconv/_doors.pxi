@@ -1,0 +1,290 @@
+# The doors: what the loop nests call, compiled into functions of its own (included by _kernels.pyx).
+#
+# Every function of a .pxd file is inlined where it is called. A door is where that ends: one C function for each role
+# of the tile and kernel, for each gather and for the rest that wants all the registers, small enough to be compiled
+# well.
+
+from pyconv._channels cimport gather_channels
+from pyconv._half cimport brain, half
+from pyconv._instances cimport by_nv, channels_by_pixels, depthwise_by_nv
+from pyconv._lowered cimport (
+    BFLOAT16, BOOL, FLOAT16, INT8, INT16, INT32, UINT8, UINT16, UINT32, UINT64, Lowered, Task, Weights,
+)
+from pyconv._pack cimport pack_part
+from pyconv._store cimport scatter_as
+from pyconv._strip cimport (
+    Image, gather, gather_dense, int16, int32, int64, int8, is_dense, pixel, uint16, uint32, uint64, uint8,
+)
+from pyconv._tile cimport ANY, DEPTHWISE_CHANNELS, OC_VECTOR, ONE, OW_VECTOR, PAIR, Taps
+from pyconv._vector cimport INTEGERS, f32, f32v, f64, f64v, real, vec
+
+cdef void oc_1x1(
+    int NV, int M, const real *strip, const real *weights, const Taps *taps,
+    const vec *start, bint first, char *out, Py_ssize_t pitch,
+) noexcept nogil:
+    if taps.n_ic % 2 == 0:
+        by_nv(OC_VECTOR, PAIR, NV, M, strip, weights, taps, start, first, out, pitch)
+    else:
+        by_nv(OC_VECTOR, ONE, NV, M, strip, weights, taps, start, first, out, pitch)
+
+
+cdef void oc_taps(
+    int NV, int M, const real *strip, const real *weights, const Taps *taps,
+    const vec *start, bint first, char *out, Py_ssize_t pitch,
+) noexcept nogil:
+    by_nv(OC_VECTOR, ANY, NV, M, strip, weights, taps, start, first, out, pitch)
+
+
+cdef void ow_1x1(
+    int NV, int M, const real *strip, const real *weights, const Taps *taps,
+    const vec *start, bint first, char *out, Py_ssize_t pitch,
+) noexcept nogil:
+    if taps.n_ic % 2 == 0:
+        by_nv(OW_VECTOR, PAIR, NV, M, strip, weights, taps, start, first, out, pitch)
+    else:
+        by_nv(OW_VECTOR, ONE, NV, M, strip, weights, taps, start, first, out, pitch)
+
+
+cdef void ow_taps(
+    int NV, int M, const real *strip, const real *weights, const Taps *taps,
+    const vec *start, bint first, char *out, Py_ssize_t pitch,
+) noexcept nogil:
+    by_nv(OW_VECTOR, ANY, NV, M, strip, weights, taps, start, first, out, pitch)
+
+
+cdef void dw_1s1(
+    int NV, int R, const real *strip, Py_ssize_t row_pitch, const real *weights, const Taps *taps,
+    const vec *bias, char *out, Py_ssize_t pitch,
+) noexcept nogil:
+    depthwise_by_nv(1, 0, 1, NV, R, strip, row_pitch, weights, taps, bias, out, pitch)
+
+
+cdef void dw_3s1(
+    int NV, int R, const real *strip, Py_ssize_t row_pitch, const real *weights, const Taps *taps,
+    const vec *bias, char *out, Py_ssize_t pitch,
+) noexcept nogil:
+    if taps.n_kw == 3:
+        depthwise_by_nv(3, 3, 1, NV, R, strip, row_pitch, weights, taps, bias, out, pitch)
+    else:
+        depthwise_by_nv(3, 0, 1, NV, R, strip, row_pitch, weights, taps, bias, out, pitch)
+
+
+cdef void dw_3s2(
+    int NV, int R, const real *strip, Py_ssize_t row_pitch, const real *weights, const Taps *taps,
+    const vec *bias, char *out, Py_ssize_t pitch,
+) noexcept nogil:
+    if taps.n_kw == 3:
+        depthwise_by_nv(3, 3, 2, NV, R, strip, row_pitch, weights, taps, bias, out, pitch)
+    else:
+        depthwise_by_nv(3, 0, 2, NV, R, strip, row_pitch, weights, taps, bias, out, pitch)
+
+
+cdef void dw_5s1(
+    int NV, int R, const real *strip, Py_ssize_t row_pitch, const real *weights, const Taps *taps,
+    const vec *bias, char *out, Py_ssize_t pitch,
+) noexcept nogil:
+    depthwise_by_nv(5, 5, 1, NV, R, strip, row_pitch, weights, taps, bias, out, pitch)
+
+
+cdef void dw_5s2(
+    int NV, int R, const real *strip, Py_ssize_t row_pitch, const real *weights, const Taps *taps,
+    const vec *bias, char *out, Py_ssize_t pitch,
+) noexcept nogil:
+    if taps.n_kw == 5:
+        depthwise_by_nv(5, 5, 2, NV, R, strip, row_pitch, weights, taps, bias, out, pitch)
+    else:
+        depthwise_by_nv(5, 0, 2, NV, R, strip, row_pitch, weights, taps, bias, out, pitch)
+
+
+cdef void dw_7s2(
+    int NV, int R, const real *strip, Py_ssize_t row_pitch, const real *weights, const Taps *taps,
+    const vec *bias, char *out, Py_ssize_t pitch,
+) noexcept nogil:
+    depthwise_by_nv(7, 0, 2, NV, R, strip, row_pitch, weights, taps, bias, out, pitch)
+
+
+cdef void dw_any(
+    int NV, int R, const real *strip, Py_ssize_t row_pitch, const real *weights, const Taps *taps,
+    const vec *bias, char *out, Py_ssize_t pitch,
+) noexcept nogil:
+    depthwise_by_nv(0, 0, 1, NV, R, strip, row_pitch, weights, taps, bias, out, pitch)
+
+
+cdef void dc_taps(
+    int R, const real *strip, Py_ssize_t step, const real *weights, const Taps *taps,
+    const vec *bias, char *out, Py_ssize_t pitch,
+) noexcept nogil:
+    channels_by_pixels(False, R, strip, step, weights, taps, bias, out, pitch)
+
+
+cdef void dc_groups(
+    int R, const real *strip, Py_ssize_t step, const real *weights, const Taps *taps,
+    const vec *bias, char *out, Py_ssize_t pitch,
+) noexcept nogil:
+    channels_by_pixels(True, R, strip, step, weights, taps, bias, out, pitch)
+
+
+cdef inline void run_tile_vec(
+    int role, int NV, int M, const real *strip, const real *weights, const Taps *taps,
+    const vec *start, bint first, char *out, Py_ssize_t pitch,
+) noexcept nogil:
+    if role == OC_VECTOR:
+        if taps.n_kw == taps.n_kh == 1:
+            oc_1x1(NV, M, strip, weights, taps, start, first, out, pitch)
+        else:
+            oc_taps(NV, M, strip, weights, taps, start, first, out, pitch)
+    elif taps.n_kw == taps.n_kh == 1:
+        ow_1x1(NV, M, strip, weights, taps, start, first, out, pitch)
+    else:
+        ow_taps(NV, M, strip, weights, taps, start, first, out, pitch)
+
+
+cdef inline void run_tile(
+    int role, int NV, int M, const real *strip, const real *weights, const Taps *taps,
+    const real *start, bint first, char *out, Py_ssize_t pitch,
+) noexcept nogil:
+    if real is f32:
+        run_tile_vec(
+            role, NV, M, strip, weights, taps, <const f32v *> start, first, out, pitch)
+    else:
+        run_tile_vec(
+            role, NV, M, strip, weights, taps, <const f64v *> start, first, out, pitch)
+
+
+cdef inline void run_depthwise_vec(
+    Py_ssize_t SH, int NV, int R, const real *strip, Py_ssize_t row_pitch, const real *weights, const Taps *taps,
+    const vec *bias, char *out, Py_ssize_t pitch,
+) noexcept nogil:
+    if taps.n_kh == 1 and SH == 1:
+        dw_1s1(NV, R, strip, row_pitch, weights, taps, bias, out, pitch)
+    elif taps.n_kh == 3 and SH == 1:
+        dw_3s1(NV, R, strip, row_pitch, weights, taps, bias, out, pitch)
+    elif taps.n_kh == taps.n_kw == 5 and SH == 1:
+        dw_5s1(NV, R, strip, row_pitch, weights, taps, bias, out, pitch)
+    elif SH == 1:
+        dw_any(NV, R, strip, row_pitch, weights, taps, bias, out, pitch)
+    elif taps.n_kh == 3 and SH == 2:
+        dw_3s2(NV, R, strip, row_pitch, weights, taps, bias, out, pitch)
+    elif taps.n_kh == 5 and SH == 2:
+        dw_5s2(NV, R, strip, row_pitch, weights, taps, bias, out, pitch)
+    elif taps.n_kh == 7 and SH == 2:
+        dw_7s2(NV, R, strip, row_pitch, weights, taps, bias, out, pitch)
+
+
+cdef inline void run_depthwise(
+    Py_ssize_t SH, int NV, int R, const real *strip, Py_ssize_t row_pitch, const real *weights, const Taps *taps,
+    const real *bias, char *out, Py_ssize_t pitch,
+) noexcept nogil:
+    if real is f32:
+        run_depthwise_vec(SH, NV, R, strip, row_pitch, weights, taps, <const f32v *> bias, out, pitch)
+    else:
+        run_depthwise_vec(SH, NV, R, strip, row_pitch, weights, taps, <const f64v *> bias, out, pitch)
+
+
+cdef inline void run_channels_vec(
+    int R, const real *strip, Py_ssize_t step, const real *weights, const Taps *taps,
+    const vec *bias, char *out, Py_ssize_t pitch,
+) noexcept nogil:
+    if taps.n_ic == 1:
+        dc_taps(R, strip, step, weights, taps, bias, out, pitch)
+    else:
+        dc_groups(R, strip, step, weights, taps, bias, out, pitch)
+
+
+cdef inline void run_channels(
+    int R, const real *strip, Py_ssize_t step, const real *weights, const Taps *taps,
+    const real *bias, char *out, Py_ssize_t pitch,
+) noexcept nogil:
+    if real is f32:
+        run_channels_vec(R, strip, step, weights, taps, <const f32v *> bias, out, pitch)
+    else:
+        run_channels_vec(R, strip, step, weights, taps, <const f64v *> bias, out, pitch)
+
+
+cdef void gather_strip(
+    const Lowered *p, real *strip, const pixel *pixels, const Image *image, const Task *t, Py_ssize_t n_ic,
+) noexcept nogil:
+    gather(
+        strip, p.row_pitch, p.ic_pitch, pixels, image, &p.rows, &p.cols, n_ic,
+        t.oh_start, t.n_oh, t.ow_start, t.n_ow, t.overhang,
+    )
+
+
+cdef void gather_channels_strip(
+    const Lowered *p, real *strip, const pixel *pixels, const Image *image, const Task *t, Py_ssize_t n_ch,
+) noexcept nogil:
+    gather_channels(
+        strip, p.row_pitch, p.slot, pixels, image, &p.rows, &p.cols, n_ch,
+        t.oh_start * p.sh, (t.n_oh - 1) * p.sh + 1, t.ow_start * p.sw, (t.n_ow - 1) * p.sw + 1,
+    )
+
+
+cdef void gather_dense_strip(
+    const Lowered *p, real *strip, const Image *image, const Task *t, Py_ssize_t n_ic, bint cleared,
+) noexcept nogil:
+    gather_dense(
+        strip, p.row_pitch, p.ic_pitch, image, &p.rows, &p.cols, n_ic,
+        t.oh_start, t.n_oh, t.ow_start, t.n_ow, t.overhang, cleared,
+    )
+
+
+cdef inline void gather_from(
+    const Lowered *p, real *strip, const pixel *pixels, const Image *image, const Task *t, Py_ssize_t n_ic,
+    bint cleared,
+) noexcept nogil:
+    if not INTEGERS and p.role == DEPTHWISE_CHANNELS:
+        gather_channels_strip(p, strip, pixels, image, t, n_ic)
+        return
+    if pixel is real:
+        if is_dense(image, sizeof(real)):
+            gather_dense_strip(p, strip, image, t, n_ic, cleared)
+            return
+    gather_strip(p, strip, pixels, image, t, n_ic)
+
+
+cdef inline void gather_pixels(
+    const Lowered *p, real *strip, const Image *image, const Task *t, Py_ssize_t n_ic, bint cleared,
+) noexcept nogil:
+    # From the image's dtype to the accumulator's. float32 accumulators take the integers that they hold exactly.
+    # `cleared`: the strip held the same pixels of another group before.
+    if p.pixel == p.dtype or (INTEGERS and real is f64):
+        gather_from(p, strip, <const real *> image.data, image, t, n_ic, cleared)
+    elif p.pixel == UINT8 or p.pixel == BOOL:
+        gather_from(p, strip, <const uint8 *> image.data, image, t, n_ic, cleared)
+    elif p.pixel == INT8:
+        gather_from(p, strip, <const int8 *> image.data, image, t, n_ic, cleared)
+    elif p.pixel == UINT16:
+        gather_from(p, strip, <const uint16 *> image.data, image, t, n_ic, cleared)
+    elif p.pixel == INT16:
+        gather_from(p, strip, <const int16 *> image.data, image, t, n_ic, cleared)
+    elif INTEGERS:
+        pass
+    elif p.pixel == FLOAT16:
+        gather_from(p, strip, <const half *> image.data, image, t, n_ic, cleared)
+    elif p.pixel == BFLOAT16:
+        gather_from(p, strip, <const brain *> image.data, image, t, n_ic, cleared)
+    elif real is f64:
+        if p.pixel == UINT32:
+            gather_from(p, strip, <const uint32 *> image.data, image, t, n_ic, cleared)
+        elif p.pixel == INT32:
+            gather_from(p, strip, <const int32 *> image.data, image, t, n_ic, cleared)
+        elif p.pixel == UINT64:
+            gather_from(p, strip, <const uint64 *> image.data, image, t, n_ic, cleared)
+        else:
+            gather_from(p, strip, <const int64 *> image.data, image, t, n_ic, cleared)
+
+
+cdef void store_tile(
+    int dtype, const real *c, Py_ssize_t rows, Py_ssize_t room, Py_ssize_t lanes, Py_ssize_t width,
+    char *out, Py_ssize_t row_stride, Py_ssize_t lane_stride,
+) noexcept nogil:
+    # A function of its own: transpositions want all the registers.
+    scatter_as(dtype, c, rows, room, lanes, width, out, row_stride, lane_stride)
+
+
+cdef bint pack_here(
+    const Lowered *p, const Weights *weights, Py_ssize_t g, Py_ssize_t block, Py_ssize_t ic_start, Py_ssize_t n_ic,
+    real *part,
+) noexcept nogil:
+    # A function of its own: transpositions want all the registers.
+    return pack_part(p, weights, g, block, ic_start, n_ic, part)

@@ -1,0 +1,333 @@
+# The loop nests around the tiles of a strip: blocks of output channels, rows, tiles (included by _kernels.pyx).
+#
+# Every tile goes from the bias, or the sums so far, to the output, or to sums that wait for the next channels. Under
+# oc-vector a block goes through its channels in slices where its pixels and weights would not stay in the cache for the
+# next tile. Vectors of channels, which may do without a strip, have nests of their own: _channel_nests.pxi.
+
+from pyconv._ahead cimport Ahead, look_ahead
+from pyconv._lowered cimport Call, Lowered, Task
+from pyconv._split cimport Split, size_of, split_by, start_of
+from pyconv._strip cimport Image, uint32, uint64
+from pyconv._tile cimport OC_VECTOR, OW_VECTOR, Taps
+from pyconv._vector cimport INTEGERS, VECTOR_BYTES, f32, real
+
+cdef enum:
+    CHANNELS_AT_ONCE = 16  # a first level translation buffer holds 48 pages or more
+
+
+cdef inline Split pixel_tiles(const Lowered *p, const Task *t) noexcept nogil:
+    # A row of a task in tiles of vectors of pixels.
+    return split_by((t.n_ow + p.lanes - 1) // p.lanes, p.NV)
+
+
+cdef inline Py_ssize_t first_pixel(const Lowered *p, const Task *t, const Split *tiles, Py_ssize_t i) noexcept nogil:
+    # Of tile i. One that would reach past the row moves back to end with it, where it can: the pixels computed twice
+    # get the same bits twice.
+    return max(0, min(start_of(tiles, i) * p.lanes, t.n_ow - size_of(tiles, i) * p.lanes))
+
+
+cdef inline void gather_panels(
+    const Lowered *p, real *strip, const Image *image, const Task *t, Py_ssize_t n_ic, bint cleared,
+) noexcept nogil:
+    # The strip of a task; where tiles have panels, each its own. A few channels go through all panels before the next,
+    # while their pages are at hand.
+    cdef:
+        Py_ssize_t i, k, ic, width
+        Split tiles
+        Task part = t[0]
+        Image planes = image[0]
+    if p.panel_pitch == 0:
+        gather_pixels(p, strip, image, t, n_ic, cleared)
+        return
+    tiles = pixel_tiles(p, t)
+    for k in range((n_ic + CHANNELS_AT_ONCE - 1) // CHANNELS_AT_ONCE):
+        ic = k * CHANNELS_AT_ONCE
+        planes.data = image.data + ic * image.ic_stride
+        for i in range(tiles.parts):
+            width = size_of(&tiles, i) * p.lanes
+            part.ow_start = t.ow_start + first_pixel(p, t, &tiles, i)
+            part.n_ow = min(width, t.n_ow)
+            part.overhang = width - part.n_ow
+            gather_pixels(
+                p, strip + i * p.panel_pitch + ic * p.ic_pitch, &planes, &part, min(CHANNELS_AT_ONCE, n_ic - ic),
+                cleared,
+            )
+
+
+cdef struct Pass:
+    # One pass of a task over the channels [ic_start, ic_start + taps.n_ic) of the reduction.
+    Taps taps
+    Ahead ahead
+    Py_ssize_t ic_start
+    Py_ssize_t ic_first  # of a slice of the pass, from ic_start on
+    Py_ssize_t n_before  # channels in a packed block before these
+    Py_ssize_t low  # the kernel's first row that a tile sums
+    int result  # dtype of the output
+    bint narrow  # whether that is narrower than the accumulator's, so that no tile ends in the output itself
+    bint first, last
+    bint skips  # whether rows of the kernel that lie in the padding may be left out
+    char *room  # for a block of weights, where these are not packed yet
+    Py_ssize_t tile_pitch  # from one tile's buffer to the next; 0 where one pass is all and one buffer serves
+
+
+cdef inline char *output_of(
+    const Lowered *p, const Call *call, const Task *t, Py_ssize_t oc, Py_ssize_t row, Py_ssize_t col,
+) noexcept nogil:
+    return (
+        call.out + t.n * call.out_stride[0] + (t.g * p.ocg + oc) * call.out_stride[1]
+        + (t.oh_start + row) * call.out_stride[2] + (t.ow_start + col) * call.out_stride[3]
+    )
+
+
+cdef inline bint fits_output(
+    const Call *call, const Task *t, Py_ssize_t row, Py_ssize_t width, Py_ssize_t size,
+) noexcept nogil:
+    # Whether a vector of `width` pixels from the start of a row on can be stored as it is. What reaches past the row
+    # lands on the rows below it, where these follow at once: they are this task's and will be written after it.
+    return not call.narrow and call.out_stride[3] == size and (
+        width <= t.n_ow or (call.out_stride[2] == t.n_ow * size and row * t.n_ow + width <= t.n_oh * t.n_ow)
+    )
+
+
+cdef inline bint holds_negative_zero(
+    const real *first, Py_ssize_t pitch, Py_ssize_t rows, Py_ssize_t n,
+) noexcept nogil:
+    # In rows of n neighbours, `pitch` bytes apart. Compared as integers: -0.0 == 0.0.
+    cdef:
+        Py_ssize_t _row, i
+        bint found = False
+        const char *row = <const char *> first
+    for _row in range(rows):
+        for i in range(n):
+            if real is f32:
+                found |= (<const uint32 *> row)[i] == <uint32> 1 << 31
+            else:
+                found |= (<const uint64 *> row)[i] == <uint64> 1 << 63
+        row = row + pitch
+    return found
+
+
+cdef inline void take_rows(const Lowered *p, Pass *q, Py_ssize_t oh) noexcept nogil:
+    # The taps of output row oh: without the rows of the kernel that lie in a padding of zeros, above and below the
+    # image, if the weights are finite, and if some are left. What is left out is +0.0 or -0.0, and to add that changes
+    # one number: -0.0 (+0.0 where sums are rounded down: then nothing is left out). So the sum of all taps is that of
+    # the others, or it is +0.0 where theirs is -0.0: `run_tile_again` looks for that.
+    cdef:
+        Py_ssize_t low = 0
+        Py_ssize_t high = p.kh
+        Py_ssize_t first = oh * p.sh - p.rows.pad  # the image's row under the kernel's first
+    if q.skips:
+        if first < 0:
+            low = min(p.kh, (p.dh - 1 - first) // p.dh)
+        if first + p.row_reach >= p.rows.extent:
+            high = max(0, (p.rows.extent - first + p.dh - 1) // p.dh)
+    if low >= high:
+        low, high = 0, p.kh
+    q.low = low
+    q.taps.offset = p.offset + low * p.kw
+    q.taps.n_taps = (high - low) * p.kw
+    q.taps.n_skipped = (p.kh - high + low) * p.kw
+
+
+cdef void run_tile_again(
+    int role, int NV, Py_ssize_t M, const real *strip, const real *weights, const Pass *q, const real *start,
+    char *out, Py_ssize_t pitch,
+) noexcept nogil:
+    # With all taps, where those that were left out could have made a difference.
+    cdef:
+        Taps taps = q.taps
+        Py_ssize_t width = NV * (VECTOR_BYTES // <Py_ssize_t> sizeof(real))
+    if INTEGERS or not holds_negative_zero(<const real *> out, pitch, M, width):
+        return
+    taps.offset = taps.offset - q.low * taps.n_kw
+    taps.n_taps = taps.n_taps + taps.n_skipped
+    taps.n_skipped = 0
+    run_tile(role, NV, <int> M, strip, weights, &taps, start, q.first, out, pitch)
+
+
+cdef inline void multiply_tile(
+    int role, int NV, Py_ssize_t M, Py_ssize_t room, Py_ssize_t lanes, const real *strip, const real *weights, Pass *q,
+    const real *start, real *c, char *out, Py_ssize_t row_stride, Py_ssize_t lane_stride,
+) noexcept nogil:
+    # One tile, from the bias or the sums so far, `start`, to the output or the sums, `c`. Of the scalars that follow
+    # its own, those up to `room` will have their tiles later, in the same task.
+    cdef:
+        Py_ssize_t width = NV * (VECTOR_BYTES // <Py_ssize_t> sizeof(real))
+        Py_ssize_t lowest = q.low * q.taps.n_kw * (width if role == OC_VECTOR else M)
+        Py_ssize_t pitch = width * <Py_ssize_t> sizeof(real)
+        bint direct = q.last and not q.narrow and lanes == width and lane_stride == <Py_ssize_t> sizeof(real)
+        char *to = <char *> c
+    if direct:
+        to = out
+        pitch = row_stride
+    look_ahead(&q.ahead, &q.taps)
+    run_tile(role, NV, <int> M, strip, weights + lowest, &q.taps, start, q.first, to, pitch)
+    if q.taps.n_skipped:
+        run_tile_again(role, NV, M, strip, weights, q, start, to, pitch)
+    if q.last and not direct:
+        store_tile(q.result, c, M, room, lanes, width, out, row_stride, lane_stride)
+
+
+cdef inline const real *part_of(
+    const Lowered *p, const Call *call, const Task *t, Py_ssize_t block, Pass *q, const real *group,
+) noexcept nogil:
+    # The packed bias of a block, and after it its weights, those of the pass `q.n_before` channels on.
+    if call.packed == NULL:
+        q.n_before = 0
+        q.skips = call.skips
+        if not pack_here(p, call.weights, t.g, block, q.ic_start + q.ic_first, q.taps.n_ic, <real *> q.room):
+            q.skips = False
+        return <const real *> q.room
+    q.n_before = q.ic_start + q.ic_first
+    return group + start_of(&p.oc_split, block) * p.unit_pitch
+
+
+cdef inline Pass slice_of(const Lowered *p, const Pass *q, const Split *slices, Py_ssize_t i) noexcept nogil:
+    # Slice i of a pass.
+    cdef Pass part = q[0]
+    part.ic_first = start_of(slices, i)
+    part.taps.n_ic = size_of(slices, i)
+    part.first = q.first and i == 0
+    part.last = q.last and i == slices.parts - 1
+    return part
+
+
+cdef inline void multiply_oc(
+    const Lowered *p, const Call *call, const Task *t, Pass *q,
+    const real *strip, const real *group, real *c,
+) noexcept nogil:
+    # Vectors of output channels times scalars of pixels.
+    cdef:
+        Py_ssize_t VL = VECTOR_BYTES // sizeof(real)
+        Py_ssize_t taps = p.kh * p.kw
+        Py_ssize_t block, oc, width, row, i, j, k, col, m
+        int NV
+        Split tiles
+        Split slices = split_by(q.taps.n_ic, p.ic_slice)
+        Pass part
+        const real *bias
+        const real *weights
+        const real *pixels
+        real *start
+        real *to = c
+    for block in range(t.block_begin, t.block_end):
+        oc = start_of(&p.oc_split, block) * VL
+        NV = <int> size_of(&p.oc_split, block)
+        width = NV * VL
+        tiles = split_by(t.n_ow, p.M[NV])
+        for k in range(slices.parts):
+            part = slice_of(p, q, &slices, k)
+            pixels = strip + part.ic_first * p.ic_pitch
+            bias = part_of(p, call, t, block, &part, group)
+            weights = bias + width + part.n_before * width * taps
+            start = to
+            if slices.parts > 1:
+                start = c + k % 2 * p.n_waiting * q.tile_pitch
+                to = c + (k + 1) % 2 * p.n_waiting * q.tile_pitch
+            for i in range(t.n_oh):
+                # From the middle on: rows at the border leave weights out, and would not fetch them for the others.
+                row = (i + t.n_oh // 2) % t.n_oh
+                take_rows(p, &part, t.oh_start + row)
+                col = 0
+                for j in range(tiles.parts):
+                    m = size_of(&tiles, j)
+                    multiply_tile(
+                        OC_VECTOR, NV, m, t.n_ow - col, min(width, p.ocg - oc), pixels + row * p.row_pitch + col,
+                        weights, &part, bias if part.first else start, to,
+                        output_of(p, call, t, oc, row, col), call.out_stride[3], call.out_stride[1],
+                    )
+                    start = start + q.tile_pitch
+                    to = to + q.tile_pitch
+                    col = col + m
+            q.ahead = part.ahead
+    # end: block
+
+
+cdef inline void multiply_ow(
+    const Lowered *p, const Call *call, const Task *t, Pass *q,
+    const real *strip, const real *group, real *c,
+) noexcept nogil:
+    # Vectors of pixels times scalars of output channels.
+    cdef:
+        Py_ssize_t VL = VECTOR_BYTES // sizeof(real)
+        Py_ssize_t taps = p.kh * p.kw
+        Py_ssize_t row, i, block, oc, m, col, width, lanes
+        # Past the channels of this task.
+        Py_ssize_t end = start_of(&p.oc_split, t.block_end - 1) + size_of(&p.oc_split, t.block_end - 1)
+        int NV
+        Split tiles = pixel_tiles(p, t)
+        const real *bias
+        const real *weights
+        const real *pixels
+    for row in range(t.n_oh):
+        for block in range(t.block_begin, t.block_end):
+            oc = start_of(&p.oc_split, block)
+            m = size_of(&p.oc_split, block)
+            bias = part_of(p, call, t, block, q, group)
+            weights = bias + m * VL + q.n_before * m * taps
+            take_rows(p, q, t.oh_start + row)
+            for i in range(tiles.parts):
+                NV = <int> size_of(&tiles, i)
+                width = NV * VL
+                col = first_pixel(p, t, &tiles, i)
+                lanes = width if fits_output(call, t, row, width, sizeof(real)) else min(width, t.n_ow)
+                pixels = strip + row * p.row_pitch + (i * p.panel_pitch if p.panel_pitch else col)
+                multiply_tile(
+                    OW_VECTOR, NV, m, end - oc, lanes, pixels, weights, q,
+                    bias if q.first else c, c,
+                    output_of(p, call, t, oc, row, col), call.out_stride[1], call.out_stride[3],
+                )
+                c = c + q.tile_pitch
+    # end: row
+
+
+cdef inline void multiply_dw(
+    const Lowered *p, const Call *call, const Task *t, Pass *q,
+    const real *strip, const real *group, real *c,
+) noexcept nogil:
+    # Vectors of pixels in several rows times the weights of one channel. Rows that a dilation apart share their input:
+    # a tile takes every `dh`-th row.
+    cdef:
+        Py_ssize_t VL = VECTOR_BYTES // sizeof(real)
+        Py_ssize_t oc, i, j, first, row, n_rows, start, col, width
+        Py_ssize_t row_pitch = p.dh * p.row_pitch
+        Py_ssize_t out_pitch = p.dh * call.out_stride[2]
+        int NV
+        # Tiles no wider than the row: the last one moves back to end with it, and no tile needs a buffer.
+        Split tiles = split_by((t.n_ow + VL - 1) // VL, max(1, min(p.NV, t.n_ow // VL)))
+        Split bands
+        const real *bias
+        const real *weights
+        const real *pixels
+        char *out
+    for oc in range(t.block_begin, t.block_end):
+        bias = group + oc * p.unit_pitch
+        weights = bias + VL
+        for first in range(min(p.dh, t.n_oh)):
+            bands = split_by((t.n_oh - first + p.dh - 1) // p.dh, p.M[p.NV])
+            row = first
+            for j in range(bands.parts):
+                n_rows = size_of(&bands, j)
+                start = 0
+                for i in range(tiles.parts):
+                    NV = <int> size_of(&tiles, i)
+                    width = NV * VL
+                    col = max(0, min(start, t.n_ow - width))
+                    pixels = strip + row * p.row_pitch + col
+                    out = output_of(p, call, t, oc, row, col)
+                    if (p.dh == 1 or width <= t.n_ow) and fits_output(call, t, row + n_rows - 1, width, sizeof(real)):
+                        run_depthwise(
+                            p.rows.step, NV, <int> n_rows, pixels, row_pitch, weights, &q.taps, bias, out,
+                            out_pitch,
+                        )
+                    else:
+                        run_depthwise(
+                            p.rows.step, NV, <int> n_rows, pixels, row_pitch, weights, &q.taps, bias,
+                            <char *> c, width * sizeof(real),
+                        )
+                        store_tile(
+                            q.result, c, n_rows, n_rows, min(width, t.n_ow), width, out, out_pitch, call.out_stride[3],
+                        )
+                    start = start + width
+                row = row + n_rows * p.dh
+    # end: oc
