@@ -7,7 +7,7 @@
 from libc.string cimport memcpy, memset
 
 from pyconv._copy cimport copy_pixels
-from pyconv._strip cimport ZEROS, Axis, Image, Run, pixel, put, run_of, source_of
+from pyconv._strip cimport ZEROS, Axis, Image, Run, gather_inside, pixel, run_of, source_of
 from pyconv._vector cimport VECTOR_BYTES, f32, f32v, f64v, real, transpose8, vec, zeros_f32, zeros_f64
 
 
@@ -22,8 +22,7 @@ cdef inline void gather_slot(
         memset(channels, 0, slot * sizeof(real))
         return
     line = line + source * image.iw_stride
-    for c in range(n_ch):
-        put(channels + c, <const pixel *> (line + c * image.ic_stride))
+    gather_inside(channels, <const pixel *> line, image.ic_stride, n_ch)
     for c in range(n_ch, slot):
         channels[c] = 0
 

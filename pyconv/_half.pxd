@@ -3,11 +3,14 @@
 #     half     IEEE binary16 (numpy.float16)     sign, 5 bits of exponent, 10 of mantissa
 #     brain    bfloat16 (ml_dtypes.bfloat16)     sign, 8 bits of exponent, 7 of mantissa: the upper half of a float32
 #
-# In integer arithmetic, without branches, so that loops over pixels become loops over vectors on any instruction set,
-# and so that neither depends on whether the processor flushes subnormal float32 numbers to zero.
+# Rows by the processor's own instructions from x86-64-v3 on. The rest in integer arithmetic, without branches, so that
+# loops over pixels become loops over vectors on any instruction set. Neither depends on whether the processor flushes
+# subnormal float32 numbers to zero.
 
 from libc.stdint cimport uint16_t, uint32_t
 from libc.string cimport memcpy
+
+from pyconv._vector cimport CONVERTS_HALVES, narrow8, widen8, widen8_even
 
 # Structures, for Cython tells two names of one arithmetic type apart nowhere.
 cdef struct half:
@@ -62,6 +65,41 @@ cdef inline half to_half(float value) noexcept nogil:
     result = result if magnitude <= INFINITE else 0x7E00
     rounded.bits = <uint16_t> (result | (bits >> 16 & 0x8000))
     return rounded
+
+
+cdef inline void widen_halves(float *to, const half *values, Py_ssize_t n) noexcept nogil:
+    # A row. Of 8 and more, the last 8 may overlap those before.
+    cdef Py_ssize_t i
+    if CONVERTS_HALVES and n >= 8:
+        for i in range((n - 1) // 8):
+            widen8(to + 8 * i, values + 8 * i)
+        widen8(to + n - 8, values + n - 8)
+        return
+    for i in range(n):
+        to[i] = from_half(values[i])
+
+
+cdef inline void widen_even_halves(float *to, const half *values, Py_ssize_t n) noexcept nogil:
+    # Every second one. 8 at a time as long as there is one more after them: they read its neighbour before it.
+    cdef:
+        Py_ssize_t i
+        Py_ssize_t done = 0
+    if CONVERTS_HALVES and n > 8:
+        done = (n - 1) // 8 * 8
+        for i in range(0, done, 8):
+            widen8_even(to + i, values + 2 * i)
+    for i in range(done, n):
+        to[i] = from_half(values[2 * i])
+
+
+cdef inline void narrow_halves(half *to, const float *values, Py_ssize_t n) noexcept nogil:
+    cdef Py_ssize_t i
+    if CONVERTS_HALVES and n % 8 == 0:
+        for i in range(0, n, 8):
+            narrow8(to + i, values + i)
+        return
+    for i in range(n):
+        to[i] = to_half(values[i])
 
 
 cdef inline float from_brain(brain value) noexcept nogil:

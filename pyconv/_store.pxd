@@ -9,7 +9,7 @@
 from libc.string cimport memcpy
 
 from pyconv._copy cimport copy_few, copy_row
-from pyconv._half cimport brain, half, to_brain, to_half
+from pyconv._half cimport brain, half, narrow_halves, to_brain
 from pyconv._lowered cimport BFLOAT16, FLOAT16, INT8, INT16, UINT8, UINT16
 from pyconv._strip cimport uint16, uint8
 from pyconv._tile cimport MAX_NV
@@ -84,13 +84,15 @@ cdef inline void scatter_narrow(
         narrow row[16 * MAX_NV]
         char *to
     for r in range(rows):
-        for k in range(width):
-            if narrow is half:
-                row[k] = to_half(c[r * width + k])
-            elif narrow is brain:
-                row[k] = to_brain(c[r * width + k])
-            else:
-                row[k] = <narrow> c[r * width + k]
+        if narrow is half:
+            if real is f32:
+                narrow_halves(row, <const float *> (c + r * width), width)
+        else:
+            for k in range(width):
+                if narrow is brain:
+                    row[k] = to_brain(c[r * width + k])
+                else:
+                    row[k] = <narrow> c[r * width + k]
         to = <char *> out + r * row_stride
         if lane_stride == sizeof(narrow):
             memcpy(to, row, lanes * sizeof(narrow))

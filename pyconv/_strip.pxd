@@ -15,7 +15,7 @@
 from libc.string cimport memset
 
 from pyconv._copy cimport clear_ends, copy_even, copy_phases, copy_row, copy_rows
-from pyconv._half cimport brain, from_brain, from_half, half
+from pyconv._half cimport brain, from_brain, from_half, half, widen_even_halves, widen_halves
 from pyconv._vector cimport (
     VECTOR_BYTES, f32, f32v, f64, real, transpose8_to, transpose16_to, transpose_octets_to,
 )
@@ -139,12 +139,16 @@ cdef inline void gather_inside(
     if stride == sizeof(pixel):
         if pixel is real:
             copy_row(<char *> slots, line, n)
+        elif pixel is half and real is f32:
+            widen_halves(<float *> slots, line, n)
         else:
             for j in range(n):
                 put(slots + j, line + j)
     elif stride == 2 * sizeof(pixel):
         if pixel is real:
             copy_even(slots, line, n)
+        elif pixel is half and real is f32:
+            widen_even_halves(<float *> slots, line, n)
         else:
             for j in range(n):
                 put(slots + j, line + 2 * j)

@@ -123,6 +123,21 @@ cdef extern from *:
     #  define spread_f64(a, n, i) \
            __builtin_shuffle(a, SPREAD(((i64v){INDICES(IOTA_, F64_LANES)}), (long long)(n), (long long)(i)))
     #endif
+    #if defined(__F16C__) && !defined(PYCONV_INTEGERS)
+    #  define CONVERTS_HALVES 1
+    typedef float f32e __attribute__((vector_size(32), aligned(4), may_alias));
+    typedef short h8   __attribute__((vector_size(16), aligned(2), may_alias));
+    typedef short i16e __attribute__((vector_size(16)));
+    #  define widen8(to, from)  (*(f32e *)(to) = __builtin_ia32_vcvtph2ps256(*(const h8 *)(from)))
+    #  define narrow8(to, from) (*(h8 *)(to) = __builtin_ia32_vcvtps2ph256(*(const f32e *)(from), 0))
+    #  define widen8_even(to, from) (*(f32e *)(to) = __builtin_ia32_vcvtph2ps256( \
+           SHUFFLE(i16e, ((const h8 *)(from))[0], ((const h8 *)(from))[1], 0, 2, 4, 6, 8, 10, 12, 14)))
+    #else
+    #  define CONVERTS_HALVES 0
+    #  define widen8(to, from)      ((void) 0)
+    #  define narrow8(to, from)     ((void) 0)
+    #  define widen8_even(to, from) ((void) 0)
+    #endif
     #define zeros_f32() ((f32v){0})
     #define zeros_f64() ((f64v){0})
     """
@@ -167,6 +182,12 @@ cdef extern from *:
     # Element i of every n neighbours (a power of two) in the place of all of them.
     f32v spread_f32(f32v a, Py_ssize_t n, Py_ssize_t i) noexcept nogil
     f64v spread_f64(f64v a, Py_ssize_t n, Py_ssize_t i) noexcept nogil
+    # 8 neighbours between binary16 and float32, rounded to nearest even in every mode; of 16, every second one.
+    enum:
+        CONVERTS_HALVES  # whether this build has the instructions
+    void widen8(float *to, const void *values) noexcept nogil
+    void narrow8(void *to, const float *values) noexcept nogil
+    void widen8_even(float *to, const void *values) noexcept nogil
     f32v zeros_f32() noexcept nogil
     f64v zeros_f64() noexcept nogil
 

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -49,7 +50,8 @@ def without(monkeypatch: pytest.MonkeyPatch, *modules: str) -> None:
         ([*ONE, "--rounds", "0"], "--rounds: '0'"),
         ([*ONE, "--max-seconds", "soon"], "--max-seconds: 'soon'"),
         ([*ONE, "--isa", "x86-64-v9"], "'x86-64-v9'; did you mean 'x86-64-v"),
-        ([*ONE, "--dtype", "f16"], "'f16'"),
+        ([*ONE, "--dtype", "f8"], "'f8'"),
+        ([*ONE, "--dtype", "s32"], "add --weights unpacked"),
         ([*ONE, "--layout", "nhcw"], "did you mean 'n"),
         ([*ONE, "--weights", "squeezed"], "known: packed, unpacked"),
         ([*ONE, "--against", "torhc"], "'torhc'; did you mean 'torch'?"),
@@ -212,7 +214,14 @@ def test_special_modes(tmp_path: Path) -> None:
     assert all(0 < row[-1] < 120 for row in special["tiles"]["rows"])
 
 
-def test_ctrl_c_keeps_rows(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "end",
+    [
+        pytest.param(lambda pid: os.killpg(pid, signal.SIGINT), id="Ctrl-C, as the terminal has it"),
+        pytest.param(lambda pid: os.kill(pid, signal.SIGTERM), id="SIGTERM, as a time limit has it"),
+    ],
+)
+def test_what_was_measured_is_kept(tmp_path: Path, end: Callable[[int], None]) -> None:
     record = tmp_path / "run.json"
     command = [sys.executable, "-m", "pyconv", "bench", *ONE, "--rounds", "1000000", "--json", str(record)]
     for patience in (2, 8, 32):
@@ -226,7 +235,7 @@ def test_ctrl_c_keeps_rows(tmp_path: Path) -> None:
             process_group=0,
         )
         time.sleep(patience)
-        os.killpg(process.pid, signal.SIGINT)  # as the terminal does
+        end(process.pid)
         out, err = process.communicate(timeout=60)
         assert process.returncode == cli.INTERRUPTED
         assert "Traceback" not in err

@@ -9,7 +9,7 @@ import pytest
 
 from pyconv import _reference
 from pyconv._problem import conv_problem
-from pyconv.bench import reference, subject
+from pyconv.bench import operands, reference, subject
 from pyconv.bench.descriptor import parse
 from pyconv.bench.layer import Layer
 
@@ -33,28 +33,50 @@ def exact(layer: Layer, x: Any, w: Any, b: Any) -> Any:
 @pytest.mark.parametrize("text", LAYERS)
 def test_samples_are_those_of_the_oracle(text: str) -> None:
     layer = parse(text)
-    x, w, b = subject.operands(layer, "float64", "nchw")
+    x, w, b = operands.operands(layer, "f64", "nchw")
     expected = exact(layer, x, w, b)
     for position in np.ndindex(*layer.output_shape):
-        value, magnitude = reference.output_at(layer, x, w, b, position)
-        assert value == pytest.approx(expected[position], abs=1e-12 * magnitude)
+        window, taps, bias = reference.window_of(layer, x, w, b, position)
+        assert (window * taps).sum() + bias == pytest.approx(expected[position], rel=1e-12, abs=1e-12)
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("dtype", operands.DTYPES)
 @pytest.mark.parametrize("layout", ["nchw", "nhwc"])
 @pytest.mark.parametrize("weights", ["packed", "unpacked"])
 @pytest.mark.parametrize("text", LAYERS)
 def test_pyconv_is_within_the_bound(text: str, weights: str, layout: str, dtype: str) -> None:
+    if dtype == "bf16":
+        pytest.importorskip("ml_dtypes")
+    integer = operands.DTYPES[dtype].is_integer
+    if integer and weights == "packed":
+        pytest.skip("no layer keeps integers")
     layer = parse(text)
-    x, w, b = subject.operands(layer, dtype, layout)
+    x, w, b = operands.operands(layer, dtype, layout)
+    assert x.dtype == w.dtype == b.dtype == operands.DTYPES[dtype].name
     result = subject.prepare(layer, x, w, b, weights)().reshape(layer.output_shape)
-    assert 0 < reference.largest_error(layer, x, w, b, result) <= 1
+    error = reference.largest_error(layer, x, w, b, result)
+    assert error == 0 if integer else 0 < error <= 1
+
+
+@pytest.mark.parametrize("dtype", sorted(operands.DTYPES.keys() - {"bf16"}))
+def test_what_is_wrong_is_noticed_in_every_dtype(dtype: str) -> None:
+    """By 64 steps of float16, 10,000 of the others, 1 of an integer; of a complex number in either part."""
+    layer = parse("mb1ic16ih8oc16oh8kh3ph1")
+    x, w, b = operands.operands(layer, dtype, "nchw")
+    right = subject.prepare(layer, x, w, b, "unpacked")()
+    if right.dtype.kind in "iu":
+        wrongs = [right + right.dtype.type(1)]
+    else:
+        off = right.real * right.real.dtype.type(64 if dtype == "f16" else 10_000) * np.finfo(right.dtype).eps
+        wrongs = [right + off, *([right + 1j * off] if right.dtype.kind == "c" else [])]
+    for wrong in wrongs:
+        assert reference.largest_error(layer, x, w, b, wrong.astype(right.dtype)) > 1
 
 
 @pytest.fixture(scope="module")
 def computed() -> tuple[Layer, Any, Any, Any, Any]:
     layer = parse("mb1ic16ih32oc16oh32kh3ph1")
-    x, w, b = subject.operands(layer, "float32", "nchw")
+    x, w, b = operands.operands(layer, "f32", "nchw")
     return layer, x, w, b, exact(layer, x, w, b).astype(np.float32)
 
 
@@ -95,7 +117,7 @@ def test_corners_and_edges_are_among_the_samples() -> None:
 
 def test_operands_are_the_same_in_every_layout() -> None:
     layer = parse("mb2ic3ih5oc4kh3")
-    (x, w, _), (y, *_) = (subject.operands(layer, "float32", layout) for layout in ("nchw", "nhwc"))
+    (x, w, _), (y, *_) = (operands.operands(layer, "f32", layout) for layout in ("nchw", "nhwc"))
     assert np.array_equal(x, y)
     assert y.transpose(0, 2, 3, 1).flags.c_contiguous
     assert np.std(w) == pytest.approx(layer.terms**-0.5, rel=0.2)

@@ -50,7 +50,7 @@ BENCH_LINES = (
     {"special", "selection", "machine", "worker", "compare", "plot"},
     {"session", "table"},
     {"contender", "onnx_model", "presets", "progress"},
-    {"descriptor", "reference", "subject"},
+    {"descriptor", "operands", "reference", "subject"},
     {"adapters", "layer", "record", "residence", "yardsticks"},
     {"errors"},
 )

@@ -10,6 +10,7 @@ from importlib.util import find_spec
 
 import pytest
 
+import _mkl
 from _processes import python
 
 # Module -> an expression that has its threads work, and one that tells how many it uses.
@@ -17,6 +18,7 @@ NEIGHBOURS = {
     "torch": ("torch.ones(300, 300).matmul(torch.ones(300, 300)).sum().item()", "torch.get_num_threads()"),
     "cv2": ("cv2.GaussianBlur(np.ones((500, 500), np.float32), (9, 9), 0).sum()", "cv2.getNumThreads()"),
     "sklearn.cluster": ("sklearn.cluster.KMeans(2, n_init=1, random_state=0).fit(points).labels_.sum()", "0"),
+    "_mkl": ("_mkl.product()", "_mkl.threads()"),
     "scipy.linalg": ("scipy.linalg.solve(np.eye(300), np.ones(300)).sum()", "0"),
 }
 _ORDER = """
@@ -38,6 +40,11 @@ print("done")
 """
 
 
+def installed(name: str) -> bool:
+    """Whether a neighbour is here."""
+    return bool(_mkl.library() if name == "_mkl" else find_spec(name.partition(".")[0]))
+
+
 def orders() -> list[tuple[str, ...]]:
     """Each neighbour before and after, and all of them around."""
     pairs = [order for name in NEIGHBOURS for order in ((name, "pyconv"), ("pyconv", name))]
@@ -47,7 +54,7 @@ def orders() -> list[tuple[str, ...]]:
 
 @pytest.mark.parametrize("order", orders(), ids=" ".join)
 def test_results_in_every_order(order: tuple[str, ...]) -> None:
-    here = [name for name in order if name == "pyconv" or find_spec(name.partition(".")[0])]
+    here = [name for name in order if name == "pyconv" or installed(name)]
     if len(here) == 1:
         pytest.skip("no neighbour is installed")
     others = [name for name in here if name != "pyconv"]

@@ -13,6 +13,7 @@ from pyconv.bench.layer import Layer
 NAME = "jax"
 PACKAGES = {"jax": "jax"}
 LAYOUTS = ("nchw", "nhwc")
+DTYPES = ("f32", "f64")
 APPROXIMATE = ""
 
 

@@ -19,6 +19,7 @@ from pyconv.bench.layer import Layer
 NAME = "ncnn"
 PACKAGES = {"ncnn": "ncnn"}
 LAYOUTS = ("nchw",)
+DTYPES = ("f32",)
 APPROXIMATE = "Winograd transforms"
 
 _threads = 1
@@ -32,8 +33,6 @@ def limit_threads(n: int) -> None:
 def prepare(layer: Layer, x: Any, w: Any, b: Any, layout: str) -> Callable[[], object]:
     import ncnn
 
-    if x.dtype != "float32":
-        raise UnsupportedError("float32 only")
     net = ncnn.Net()
     net.opt.num_threads = _threads
     net.opt.use_vulkan_compute = False

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from pyconv.bench.errors import UnsupportedError
 from pyconv.bench.layer import Layer
 
 NAME = "onnxruntime"
 PACKAGES = {"onnxruntime": "onnxruntime", "onnx": "onnx"}
 LAYOUTS = ("nchw",)
+DTYPES = ("f32",)
 APPROXIMATE = ""
 
 # Old enough for every runtime of the last years.
@@ -26,8 +26,6 @@ def limit_threads(n: int) -> None:
 def prepare(layer: Layer, x: Any, w: Any, b: Any, layout: str) -> Callable[[], object]:
     import onnxruntime
 
-    if x.dtype != "float32":
-        raise UnsupportedError("no float64 convolution on the CPU")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = _threads
     options.inter_op_num_threads = 1

@@ -13,6 +13,7 @@ from pyconv.bench.layer import Layer
 NAME = "opencv"
 PACKAGES = {"cv2": "opencv-python-headless"}
 LAYOUTS = ("nchw",)
+DTYPES = ("f32", "f64")
 APPROXIMATE = ""
 
 

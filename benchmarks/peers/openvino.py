@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from pyconv.bench.errors import UnsupportedError
 from pyconv.bench.layer import Layer
 
 NAME = "openvino"
 PACKAGES = {"openvino": "openvino"}
 LAYOUTS = ("nchw",)
+DTYPES = ("f32",)
 APPROXIMATE = ""
 
 _threads = 1
@@ -24,8 +24,6 @@ def limit_threads(n: int) -> None:
 def prepare(layer: Layer, x: Any, w: Any, b: Any, layout: str) -> Callable[[], object]:
     import openvino
 
-    if x.dtype != "float32":
-        raise UnsupportedError("no float64 arithmetic on the CPU")
     settings = {
         "INFERENCE_NUM_THREADS": _threads,
         "NUM_STREAMS": 1,

@@ -13,6 +13,7 @@ from pyconv.bench.layer import Layer
 NAME = "scipy"
 PACKAGES = {"scipy": "scipy"}
 LAYOUTS = ("nchw",)
+DTYPES = ("f32", "f64")
 APPROXIMATE = ""
 
 # It does some 0.5e9 operations a second: a layer of more would take minutes in all rounds.

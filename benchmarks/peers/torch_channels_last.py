@@ -6,13 +6,13 @@ from collections.abc import Callable
 from typing import Any
 
 from pyconv.bench.layer import Layer
-from pyconv.bench.peers.torch_nchw import PACKAGES, limit_threads, torch_call
+from pyconv.bench.peers.torch_nchw import DTYPES, PACKAGES, as_array, limit_threads, torch_call
 
 NAME = "torch-cl"
 LAYOUTS = ("nhwc",)
 APPROXIMATE = ""
 
-__all__ = ["APPROXIMATE", "LAYOUTS", "NAME", "PACKAGES", "limit_threads", "prepare"]
+__all__ = ["APPROXIMATE", "DTYPES", "LAYOUTS", "NAME", "PACKAGES", "as_array", "limit_threads", "prepare"]
 
 
 def prepare(layer: Layer, x: Any, w: Any, b: Any, layout: str) -> Callable[[], object]:

@@ -8,8 +8,11 @@ import os
 import re
 import shlex
 import shutil
+import signal
 import sys
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import NoReturn
@@ -18,6 +21,7 @@ from pyconv.bench import adapters, machine, plot, presets, selection, table
 from pyconv.bench.compare import compare
 from pyconv.bench.contender import RefusedError
 from pyconv.bench.errors import BenchError
+from pyconv.bench.operands import DTYPES
 from pyconv.bench.record import Run
 from pyconv.bench.session import Session
 from pyconv.bench.special import Setup, Table, cold, denormals, import_time, memory, overhead, scaling, tiles
@@ -68,7 +72,7 @@ def parser() -> argparse.ArgumentParser:
     add = what.add_argument
     add("--batch", metavar="N,...", help="images (default: 1 for presets; what a descriptor says)")
     add("--threads", metavar="N,...", help="numbers of threads, or 'all' (default: 1)")
-    add("--dtype", metavar="f32,f64", default="f32", help="default: f32")
+    add("--dtype", metavar="f32,f64", default="f32", help=f"of {', '.join(DTYPES)}; default: f32")
     add("--layout", metavar="nchw,nhwc", default="nchw", help="memory layout of the input (default: nchw)")
     add(
         "--weights",
@@ -129,7 +133,8 @@ def _threshold(text: str) -> float:
 def main(arguments: Sequence[str]) -> int:
     """Run the command; return the exit status."""
     try:
-        return _main(arguments)
+        with _ended_as_by_ctrl_c():
+            return _main(arguments)
     except BenchError as error:
         print(f"{PROGRAM}: {error}", file=sys.stderr)
         return MISUSED
@@ -142,6 +147,19 @@ def main(arguments: Sequence[str]) -> int:
     except BrokenPipeError:  # as in `... | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
+
+
+@contextmanager
+def _ended_as_by_ctrl_c() -> Iterator[None]:
+    """Let SIGTERM, a time limit's signal, keep what was measured, too."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _main(arguments: Sequence[str]) -> int:
@@ -158,7 +176,7 @@ def _main(arguments: Sequence[str]) -> int:
         layers,
         batches=selection.batches_of(options.batch),
         threads=threads[:1] if options.scaling else threads,
-        dtypes=selection.choices_of("--dtype", options.dtype, ["f32", "f64"]),
+        dtypes=selection.choices_of("--dtype", options.dtype, list(DTYPES)),
         layouts=selection.choices_of("--layout", options.layout, ["nchw", "nhwc"]),
         weights=selection.choices_of("--weights", options.weights, ["packed", "unpacked"]),
         isas=selection.isas_of(options.isa),

@@ -50,7 +50,7 @@ def least(values: Iterable[float]) -> float:
 
 @dataclass(frozen=True)
 class Settings:
-    """How a layer was run: ``dtype`` is f32 or f64, ``layout`` nchw or nhwc, ``weights`` packed or unpacked."""
+    """How a layer was run: ``dtype`` by its short name, ``layout`` nchw or nhwc, ``weights`` packed or unpacked."""
 
     batch: int
     threads: int

@@ -4,8 +4,10 @@ The whole of a large layer would take longer than all its timings. Mistakes are 
 tails of tiles, or everywhere. So the outputs are drawn at random, with every corner and every edge among them.
 
 An output is a sum of K products and a bias, and the bound of its error is that of `pyconv._reference.error_bound`:
-gamma(K + 1) * S with S = sum |x w| + |b|. A contender that computes another sum by design (Winograd's transforms,
-Fourier's) cannot keep it; of such a one the error is compared with S / 1000.
+gamma(K + 1) * S with S = sum |x w| + |b|. Each part of a complex number is such a sum of 2 K products. To a 16-bit
+float the sum is rounded at the end, by some contenders twice, before and after the bias. Integers wrap around: they
+are right or wrong. A contender that computes another sum by design (Winograd's transforms, Fourier's) cannot keep the
+bound; of such a one the error is compared with S / 1000.
 """
 
 from __future__ import annotations
@@ -15,11 +17,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pyconv._dtypes import ACCUMULATOR
 from pyconv._reference import _gamma
 from pyconv.bench.layer import Layer
 
 _CORNER, _EDGE, _INSIDE = 8, 16, 104  # each of 4 corners, each of 4 edges, and anywhere: 200
 APPROXIMATE = 1e-3
+# From one number to the next, relative and below the smallest normal one.
+_STEPS = {"float16": (2.0**-10, 2.0**-24), "bfloat16": (2.0**-7, 2.0**-133)}
 
 
 def largest_error(
@@ -41,16 +46,37 @@ def largest_error(
     approximate : bool
         Whether the bound is S / 1000 instead of that of rounding.
     """
-    roundings = layer.terms + 1
-    computed, reference = np.finfo(w.dtype), np.finfo(np.float64)
-    relative = APPROXIMATE if approximate else _gamma(roundings, computed) + _gamma(roundings, reference)
     worst = 0.0
     for position in positions(layer):
-        exact, magnitude = output_at(layer, x, w, b, position)
-        error = abs(float(result[position]) - exact)
-        bound = relative * magnitude + roundings * float(computed.smallest_subnormal)
-        worst = max(worst, error / bound if error == error else np.inf)
+        window, taps, bias = window_of(layer, x, w, b, position)
+        if w.dtype.kind in "iu":
+            right = ((window * taps).sum() + bias).astype(w.dtype) == result[position]
+            worst = max(worst, 0.0 if right else np.inf)
+            continue
+        for got, products, start in _parts(result[position], window, taps, bias):
+            error = abs(float(got) - float(products.sum() + start))
+            magnitude = float(np.abs(products).sum() + abs(start))
+            bound = _bound(products.size + 1, magnitude, w.dtype.name, approximate=approximate)
+            worst = max(worst, error / bound if error == error else np.inf)
     return worst
+
+
+def _parts(got: Any, window: NDArray[Any], taps: NDArray[Any], bias: Any) -> list[tuple[Any, NDArray[Any], Any]]:
+    """Return each part of a result with the products that it is the sum of, and its bias."""
+    if window.dtype.kind != "c":
+        return [(got, window * taps, bias)]
+    real = np.stack([window.real * taps.real, -window.imag * taps.imag])
+    imag = np.stack([window.real * taps.imag, window.imag * taps.real])
+    return [(got.real, real, bias.real), (got.imag, imag, bias.imag)]
+
+
+def _bound(roundings: int, magnitude: float, dtype: str, *, approximate: bool) -> float:
+    """Return how far from the exact result so many roundings can take a sum of terms of this magnitude."""
+    computed, reference = np.finfo(ACCUMULATOR[dtype]), np.finfo(np.float64)
+    relative = APPROXIMATE if approximate else _gamma(roundings, computed) + _gamma(roundings, reference)
+    bound = relative * magnitude + roundings * float(computed.smallest_subnormal)
+    step, smallest = _STEPS.get(dtype, (0.0, 0.0))
+    return bound + step * (magnitude + bound) + smallest
 
 
 def positions(layer: Layer) -> list[tuple[int, int, int, int]]:
@@ -68,10 +94,10 @@ def positions(layer: Layer) -> list[tuple[int, int, int, int]]:
     return [(int(n), int(k), i, j) for n, k, (i, j) in zip(images, channels, pixels, strict=True)]
 
 
-def output_at(
+def window_of(
     layer: Layer, x: NDArray[Any], w: NDArray[Any], b: NDArray[Any], position: tuple[int, int, int, int]
-) -> tuple[float, float]:
-    """Return one output and S, the sum of the magnitudes of its terms."""
+) -> tuple[NDArray[Any], NDArray[Any], Any]:
+    """Return the pixels that an output sees, their weights and its bias, in a dtype that is wide enough."""
     n, k, i, j = position
     icg, ocg = layer.ic // layer.g, layer.oc // layer.g
     first = k // ocg * icg
@@ -79,6 +105,6 @@ def output_at(
     cols = j * layer.sw - layer.pl + np.arange(layer.kw) * layer.dw
     r = np.flatnonzero((rows >= 0) & (rows < x.shape[2]))
     c = np.flatnonzero((cols >= 0) & (cols < x.shape[3]))
-    window = x[n, first : first + icg][:, rows[r]][:, :, cols[c]].astype(np.float64)
-    products = window * w[k][:, r][:, :, c]
-    return float(products.sum() + b[k]), float(np.abs(products).sum() + abs(b[k]))
+    wide: Any = {"c": np.complex128, "i": np.int64, "u": np.int64}.get(w.dtype.kind, np.float64)
+    window: NDArray[Any] = x[n, first : first + icg][:, rows[r]][:, :, cols[c]].astype(wide)
+    return window, w[k][:, r][:, :, c].astype(wide), b[k].astype(wide)

@@ -14,6 +14,7 @@ from pyconv.bench.contender import cpus
 from pyconv.bench.descriptor import looks_like_descriptor, parse, read
 from pyconv.bench.errors import BenchError, unknown
 from pyconv.bench.layer import Layer
+from pyconv.bench.operands import DTYPES
 from pyconv.bench.record import Settings
 from pyconv.bench.session import Job, Peer
 
@@ -119,6 +120,9 @@ def jobs_of(
     isas: Sequence[str],
 ) -> list[Job]:
     """Combine every layer with all settings, those of a setting together."""
+    for dtype in dtypes:
+        if DTYPES[dtype].is_integer and "packed" in weights:
+            raise BenchError(f"--dtype {dtype}: no layer keeps integers packed; add --weights unpacked")
     jobs = [
         Job(replace(layer, mb=mb), Settings(mb, n, dtype, layout, packing, isa))
         for isa in isas

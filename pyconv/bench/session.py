@@ -16,13 +16,13 @@ from typing import Any
 
 from pyconv.bench.contender import Contender, RefusedError
 from pyconv.bench.layer import Layer
+from pyconv.bench.operands import DTYPES
 from pyconv.bench.progress import Progress
 from pyconv.bench.record import Row, Settings, Timing, Yardstick
 
 LEAST_ROUNDS = 3
 _CHUNK_BYTES = 1 << 30
 _LAYERS_PER_BANDWIDTH = 8
-_ITEMSIZE = {"f32": 4, "f64": 8}
 # Seconds, to weigh one layer against another: of a round with no work in it, on one thread and on several, and of an
 # operation.
 _PER_CALL, _PER_PARALLEL_CALL, _PER_FLOP = 0.015, 0.045, 2 / 50e9
@@ -38,7 +38,12 @@ class Job:
     @property
     def bytes(self) -> int:
         """Bytes of input, weights and output."""
-        return self.layer.bytes(_ITEMSIZE[self.settings.dtype])
+        return self.layer.bytes(DTYPES[self.settings.dtype].bytes)
+
+    @property
+    def flops(self) -> int:
+        """Useful operations on real numbers."""
+        return self.layer.flops * DTYPES[self.settings.dtype].operations
 
     def arguments(self) -> dict[str, object]:
         """Arguments of the request ``prepare``."""
@@ -48,7 +53,7 @@ class Job:
     def weight(self) -> float:
         """Estimate the seconds of one contender's round."""
         round_trip = _PER_CALL if self.settings.threads == 1 else _PER_PARALLEL_CALL
-        return round_trip + _PER_FLOP * self.layer.flops
+        return round_trip + _PER_FLOP * self.flops
 
 
 @dataclass(frozen=True)
@@ -259,7 +264,7 @@ class Session:
             name=layer.name,
             multiplicity=layer.multiplicity,
             settings=settings,
-            flops=layer.flops,
+            flops=entry.job.flops,
             bytes=entry.job.bytes,
             plan=facts["plan"],
             plan_short=facts["plan_short"],

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import Any
 from unittest import mock
 
-import numpy as np
 from numpy.typing import NDArray
 
 import pyconv
@@ -66,15 +65,3 @@ def plan_of(call: Callable[[], object]) -> Plan:
 def short(plan: Plan) -> str:
     """Name role and tile: ``oc 8x3``."""
     return f"{plan.role} {plan.M[plan.NV - 1]}x{plan.NV}"
-
-
-def operands(layer: Layer, dtype: str, layout: str) -> tuple[Array, Array, Array]:
-    """Make input, weights and bias, the same ones in every process: standard normal, outputs of about unit variance."""
-    rng = np.random.default_rng(0)
-    x = rng.standard_normal(layer.input_shape, np.dtype(dtype).type)
-    w = rng.standard_normal(layer.weight_shape, np.dtype(dtype).type)
-    w *= 1 / np.sqrt(layer.terms)
-    b = rng.standard_normal(layer.oc, np.dtype(dtype).type)
-    if layout == "nhwc":
-        x = np.ascontiguousarray(x.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2)
-    return x, w, b

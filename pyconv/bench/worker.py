@@ -40,9 +40,10 @@ import numpy as np
 import pyconv
 from pyconv._dispatch import forced
 from pyconv.bench import adapters, residence, subject
+from pyconv.bench.errors import UnsupportedError
 from pyconv.bench.layer import Layer
+from pyconv.bench.operands import DTYPES, operands
 from pyconv.bench.reference import largest_error
-from pyconv.bench.subject import operands
 from pyconv.bench.yardsticks import bandwidth_gbytes, peak_gflops, tile_gflops, tiles_of
 
 # glibc's numbers of the two options (malloc.h).
@@ -57,8 +58,6 @@ _SPREAD = 0.03
 
 # Used to call whatever is to be called once before memory is measured.
 _SMALL = Layer(mb=1, g=1, ic=8, ih=8, iw=8, oc=8, oh=8, ow=8, kh=3, kw=3, sh=1, sw=1, dh=1, dw=1, pt=1, pl=1)
-
-DTYPES = {"f32": "float32", "f64": "float64"}
 
 
 def keep_freed_memory() -> None:
@@ -147,7 +146,7 @@ class Worker:
 
     def peak(self, dtype: str) -> dict[str, Any]:
         """Sample the multiply-add peak."""
-        return {"gflops": peak_gflops(DTYPES[dtype], self._threads)}
+        return {"gflops": peak_gflops(DTYPES[dtype].accumulator, self._threads)}
 
     def bandwidth(self) -> dict[str, Any]:
         """Measure the bandwidth of a copy."""
@@ -160,7 +159,7 @@ class Worker:
     def tile(self, tile: list[Any], dtype: str) -> dict[str, Any]:
         """Sample one tile alone."""
         role, nv, m, kw = tile
-        return {"gflops": tile_gflops((role, nv, m, kw), DTYPES[dtype])}
+        return {"gflops": tile_gflops((role, nv, m, kw), DTYPES[dtype].accumulator)}
 
     def first(self, layer: dict[str, Any], dtype: str, layout: str, weights: str, rounds: int) -> dict[str, Any]:
         """Time the first call in this process, the second, and the median of later ones."""
@@ -172,6 +171,8 @@ class Worker:
 
     def denormals(self, layer: dict[str, Any], dtype: str, layout: str, weights: str, rounds: int) -> dict[str, Any]:
         """Time a layer on ordinary and on subnormal numbers, these, by pyconv, as zeros, too."""
+        if dtype not in ("f32", "f64"):
+            raise UnsupportedError("subnormal numbers are measured in f32 and f64")
         shape = Layer(**layer)
         x, w, b, ordinary = self._build(shape, dtype, layout, weights)
         # Pixels of some hundred units in the last place: with weights well below 1, products and sums are less.
@@ -195,7 +196,7 @@ class Worker:
         shape = Layer(**layer)
         # What is there once and for all: the code, the threads and their stacks.
         self._build(_SMALL, dtype, layout, weights)[3]()
-        x, w, b = operands(shape, DTYPES[dtype], layout)
+        x, w, b = operands(shape, dtype, layout)
         start = residence.reset_peak()
         call = self._call(shape, x, w, b, layout, weights)
         size = self._result(shape, call()).nbytes
@@ -235,7 +236,9 @@ class Worker:
         }
 
     def _build(self, layer: Layer, dtype: str, layout: str, weights: str) -> tuple[Any, Any, Any, Callable[[], Any]]:
-        x, w, b = operands(layer, DTYPES[dtype], layout)
+        if not self._own and dtype not in self._subject.DTYPES:
+            raise UnsupportedError(f"no {DTYPES[dtype].name} on the CPU")
+        x, w, b = operands(layer, dtype, layout)
         return x, w, b, self._call(layer, x, w, b, layout, weights)
 
     def _call(self, layer: Layer, x: Any, w: Any, b: Any, layout: str, weights: str) -> Callable[[], Any]:

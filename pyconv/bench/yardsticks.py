@@ -17,6 +17,7 @@ from threading import Barrier
 import numpy as np
 
 from pyconv._dispatch import kernels
+from pyconv._dtypes import sums_integers
 from pyconv._execute import CACHES
 from pyconv._plan import Plan
 from pyconv._tiles import ceil_div, even_tails
@@ -32,7 +33,7 @@ _TILE_FLOPS = 100_000_000
 
 def peak_gflops(dtype: str, threads: int) -> float:
     """Sample the multiply-add peak of so many cores, in the instruction set in use."""
-    module = kernels().module
+    module = kernels(integers=sums_integers(dtype)).module
     steps = _PEAK_STEPS * 16 // module.vector_bytes()
     return _rate([lambda: int(module.multiply_adds(dtype, steps))] * threads)
 
@@ -101,5 +102,5 @@ def tile_gflops(tile: Tile, dtype: str) -> float:
     n_ic = max(8, CACHES.l1 // 2 // channel)
     work = 2 * n_ic * kw * kw * m * nv * vector // np.dtype(dtype).itemsize
     repeats = max(1, _TILE_FLOPS // work)
-    module = kernels().module
+    module = kernels(integers=sums_integers(dtype)).module
     return _rate([lambda: int(module.tile_multiply_adds(dtype, role, nv, m, n_ic, kw, kw, repeats))])

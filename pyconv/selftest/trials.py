@@ -25,6 +25,7 @@ Array = NDArray[Any]
 
 _LARGEST_WEIGHT = 3
 _LARGEST_PIXEL = 255  # the sum of 20 000 products with such weights is an integer that float32 holds
+_LARGEST_HALF = 8  # and few sums with such pixels are beyond what float16 holds
 
 
 class Operands(NamedTuple):
@@ -86,6 +87,8 @@ class Trial:
         rng = np.random.default_rng(self.seed)
         dtype = np.dtype(self.src_dtype or self.dtype)
         low, high = -_LARGEST_PIXEL, _LARGEST_PIXEL
+        if self.dtype == "float16":
+            low, high = -_LARGEST_HALF, _LARGEST_HALF
         if dtype.kind in "iu":
             ends = np.iinfo(dtype)
             low, high = max(low, int(ends.min)), min(high, int(ends.max))
@@ -95,9 +98,11 @@ class Trial:
         bias = rng.integers(-1000, 1000, self.weight_shape[0], endpoint=True)
         # A bool is whether the number is even: as an image, 0 or 1.
         pixels = x % 2 == 0 if dtype.kind == "b" else x.astype(dtype)
-        return Operands(
+        operands = Operands(
             self._laid_out(pixels), weight.astype(self.dtype), bias.astype(self.dtype) if self.bias else None
         )
+        # The imaginary parts are the real ones backwards.
+        return operands.map(lambda a: a + 1j * a[::-1].real if a.dtype.kind == "c" else a)
 
     @cached_property
     def gaussian(self) -> Operands:
@@ -105,10 +110,12 @@ class Trial:
         rng = np.random.default_rng(self.seed)
 
         def draw(values: Array) -> Array:
-            if values.dtype.kind != "f":
+            if values.dtype.kind not in "fc":
                 return values
             drawn = np.empty_like(values)  # in the order that the values have in memory
             drawn[...] = rng.standard_normal(values.shape)
+            if values.dtype.kind == "c":
+                drawn.imag = rng.standard_normal(values.shape)
             return drawn
 
         return self.integers.map(draw)
@@ -119,12 +126,25 @@ class Trial:
         p, (x, weight, bias) = self.problem, self.integers
         images = x.reshape(p.mb, p.ic, p.ih, p.iw)
         taps = weight.reshape(p.oc, p.ic // p.g, p.kh, p.kw)
-        result: Array = _reference.conv(p, images, taps, bias, np.int64).astype(self.dtype)
-        return result.reshape(self._out_shape)
+
+        def exact(images: Array, taps: Array, bias: Array | None = None) -> Array:
+            result: Array = _reference.conv(p, images, taps, bias, np.int64)
+            return result
+
+        if weight.dtype.kind == "c":
+            real, imag = (None, None) if bias is None else (bias.real, bias.imag)
+            total = exact(images.real, taps.real, real) - exact(images.imag, taps.imag)
+            total = total + 1j * (exact(images.real, taps.imag, imag) + exact(images.imag, taps.real))
+        else:
+            total = exact(images, taps, bias)
+        with np.errstate(over="ignore"):  # float16: infinite, as it should be
+            return total.astype(self.dtype).reshape(self._out_shape)
 
     def empty(self) -> Array:
-        """Make an array for the result, filled with NaN: an element that is not written shows."""
-        return self._laid_out(np.full(self._out_shape, np.nan, self.dtype))
+        """Make an array for the result, filled with NaN or the largest integer: what is not written shows."""
+        dtype = np.dtype(self.dtype)
+        unwritten = np.iinfo(dtype).max if dtype.kind in "iu" else np.nan
+        return self._laid_out(np.full(self._out_shape, unwritten, dtype))
 
     def compute(self, operands: Operands, out: Array | None = None, threads: int = 1) -> Array:
         """Return what pyconv computes."""
@@ -156,8 +176,8 @@ def difference(got: Array, expected: Array) -> str:
     """Say which bits differ, in a line; "" if none do."""
     if (got.shape, got.dtype) != (expected.shape, expected.dtype):
         return f"{got.dtype} of shape {got.shape}, expected {expected.dtype} of shape {expected.shape}"
-    unsigned = f"u{got.itemsize}"
-    where = np.argwhere(np.ascontiguousarray(got).view(unsigned) != np.ascontiguousarray(expected).view(unsigned))
+    a, b = (np.ascontiguousarray(array)[..., np.newaxis].view(f"u{min(8, got.itemsize)}") for array in (got, expected))
+    where = np.argwhere((a != b).any(-1))
     if not len(where):
         return ""
     first = tuple(map(int, where[0]))
@@ -169,6 +189,11 @@ _SIZES = (1, 2, 3, 4, 5, 7, 8, 9, 13, 15, 16, 17, 31, 32, 33, 48, 63, 64, 65)
 _FAMILIES = ("dense", "pointwise", "grouped", "depthwise", "multiplier", "first", "signal")
 _SMALL_INTEGERS = ("bool", "uint8", "int8", "uint16", "int16")
 _LARGE_INTEGERS = ("int32", "uint32", "int64", "uint64")
+_FLOATS = ("float32", "float64")
+_OTHERS = (
+    "float16", "complex64", "complex128",
+    "int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64",
+)  # fmt: skip
 _BUDGET = 300_000  # multiplications
 
 
@@ -187,7 +212,7 @@ def small(seed: int, number: int) -> Iterator[Trial]:
 
 def large() -> Iterator[Trial]:
     """Yield problems that fall into several blocks, and are worth several threads."""
-    for dtype in ("float32", "float64"):
+    for dtype in _FLOATS:
         yield Trial((1, 32, 60, 61), (24, 32, 3, 3), padding=1, dtype=dtype)
         yield Trial((2, 64, 30, 31), (33, 64, 1, 1), dtype=dtype)
         yield Trial((1, 3, 70, 71), (17, 3, 7, 7), stride=2, padding=3, dtype=dtype, src_dtype="uint8")
@@ -196,6 +221,8 @@ def large() -> Iterator[Trial]:
         yield Trial((1, 32, 60, 61), (32, 4, 3, 3), padding=1, groups=8, dtype=dtype, channels_last=True)
         yield Trial((1, 1, 201, 203), (2, 1, 5, 5), padding=2, padding_mode="reflect", dtype=dtype)
         yield Trial((1, 16, 5001), (16, 16, 3), padding=1, dilation=2, dtype=dtype)
+    for dtype in _OTHERS:
+        yield Trial((1, 24, 40, 41), (24, 24, 3, 3), padding=1, dtype=dtype)
 
 
 def _draw(family: str, seed: int) -> Trial:
@@ -214,7 +241,7 @@ def _draw(family: str, seed: int) -> Trial:
     spans = [(k - 1) * dilation + 1 for k in kernel]
     least = [max(span - sum(pads), max(pads) + 1) for span, pads in zip(spans, sides, strict=True)]
     size = [max(pick(*_SIZES), extent) for extent in least]
-    dtype = pick("float32", "float64")
+    dtype = pick(*_FLOATS) if family == "first" else pick(*_FLOATS, *_FLOATS, pick(*_OTHERS))
     src_dtype = ""
     if family == "first":
         src_dtype = pick(*_SMALL_INTEGERS, *(_LARGE_INTEGERS if dtype == "float64" else ()))
