@@ -44,7 +44,7 @@ cdef inline Ahead pixels_of(const Lowered *p, const Call *call, Py_ssize_t index
     ahead.data = call.x
     ahead.tiles = 1
     if (
-        index >= p.n_tasks or index % p.n_oc_task or p.n_ic_blk > 1 or p.g_blk > 1
+        index >= p.n_tasks or index % p.n_oc_task or p.ic_slice < p.icg or p.g_blk > 1
         or call.x_stride[3] != p.pixel_bytes
     ):
         return ahead

@@ -16,10 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyconv import _dtypes
+from pyconv._blocks import is_serial
 from pyconv._caches import detect
 from pyconv._denormals import is_flushing
 from pyconv._dispatch import Kernels, build_of, kernels
-from pyconv._plan import Plan, is_serial, make_plan
+from pyconv._plan import Plan, make_plan
 from pyconv._problem import ConvProblem
 from pyconv._threads import threads_for
 from pyconv._tiles import Caches, item_size
@@ -95,7 +96,18 @@ class Step(NamedTuple):
     caches: Caches
     plan: Plan
     packing: str
+    packs_in_tasks: bool
+    packed_size: int
+    dtype: np.dtype[Any]  # of the sums
     convolution: Any  # the plan, lowered by the build
+
+    @classmethod
+    def of(cls, plan: Plan, threads: int, build: Kernels) -> Step:
+        """Look up what a call needs of a plan: its properties take time."""
+        dtype = np.dtype(plan.problem.dtype)
+        return cls(
+            threads, build, CACHES, plan, plan.packing, plan.packs_in_tasks, plan.packed_size, dtype, _lower(plan)
+        )
 
 
 class Job:
@@ -130,7 +142,7 @@ class Job:
         last = self._last
         if last is None or last.threads != threads or last.build is not build or last.caches is not CACHES:
             plan = make_plan(self._problem, build.tiles, CACHES, threads, self._channels_last)
-            self._last = last = Step(threads, build, CACHES, plan, plan.packing, _lower(plan))
+            self._last = last = Step.of(plan, threads, build)
         return last
 
     def run(
@@ -167,33 +179,32 @@ class Job:
 def _convolve(
     step: Step, x: Array, weight: Array, bias: Array | None, out: Array, axes: int, packs: Packs | None
 ) -> None:
-    plan, convolution = step.plan, step.convolution
+    threads = step.plan.threads
     if packs is not None:
         packed = packs.get(step.packing)
         if packed is None:
-            packed = packs[step.packing] = _pack(plan, convolution, weight, bias)
-    elif plan.packs_in_tasks:
-        weight, bias = _summed(plan, weight, bias)
-        convolution.call_packing(x, weight, bias, out, plan.threads, axes, is_flushing())
+            packed = packs[step.packing] = _pack(step, weight, bias)
+    elif step.packs_in_tasks:
+        weight, bias = _summed(step, weight, bias)
+        step.convolution.call_packing(x, weight, bias, out, threads, axes, is_flushing())
         return
     else:
-        packed = _pack(plan, convolution, weight, bias)
-    convolution(x, packed, out, plan.threads, axes, is_flushing())
+        packed = _pack(step, weight, bias)
+    step.convolution(x, packed, out, threads, axes, is_flushing())
 
 
-def _summed(plan: Plan, weight: Array, bias: Array | None) -> tuple[Array, Array | None]:
+def _summed(step: Step, weight: Array, bias: Array | None) -> tuple[Array, Array | None]:
     """Return weight and bias in the dtype that is summed in."""
-    dtype = plan.problem.dtype
-    if weight.dtype == dtype:
+    if weight.dtype == step.dtype:
         return weight, bias
-    return weight.astype(dtype), None if bias is None else bias.astype(dtype)
+    return weight.astype(step.dtype), None if bias is None else bias.astype(step.dtype)
 
 
-def _pack(plan: Plan, convolution: Any, weight: Array, bias: Array | None) -> Array:
+def _pack(step: Step, weight: Array, bias: Array | None) -> Array:
     """Return bias and weights in the order in which the kernel reads them."""
-    packed = empty_result((plan.packed_size,), np.dtype(plan.problem.dtype))
-    weight, bias = _summed(plan, weight, bias)
-    convolution.pack(weight, bias, packed, plan.threads if packed.nbytes >= _SHARED_PACKING else 1)
+    packed = empty_result((step.packed_size,), step.dtype)
+    weight, bias = _summed(step, weight, bias)
+    step.convolution.pack(weight, bias, packed, step.plan.threads if packed.nbytes >= _SHARED_PACKING else 1)
     return packed
 
 
@@ -209,5 +220,5 @@ def job_for(problem: ConvProblem, axes: int, x: Layout, out: Layout) -> Job:
 
 def run(plan: Plan, x: Array, weight: Array, bias: Array | None, out: Array, packs: Packs | None = None) -> None:
     """Carry out one plan on arrays (mb, ic, ih, iw), (oc, ic // g, kh, kw), (oc,) and (mb, oc, oh, ow)."""
-    step = Step(plan.threads, kernels(), CACHES, plan, plan.packing, _lower(plan))
+    step = Step.of(plan, plan.threads, kernels())
     _convolve(step, _dtypes.bits(x), weight, bias, _dtypes.bits(out), 2, packs)

@@ -86,14 +86,16 @@ cdef inline void run_task_of(
     q.result = p.result
     q.narrow = call.narrow
     q.skips = call.packed != NULL and call.skips and (<const real *> call.packed)[p.g * p.group_pitch] != 0
-    q.room = scratch + p.thread_bytes
-    q.tile_pitch = p.tile_bytes // <Py_ssize_t> sizeof(real) if p.n_waiting > 1 else 0
+    q.part_space = scratch + p.thread_bytes
+    q.tile_pitch = p.tile_bytes // <Py_ssize_t> sizeof(real) if p.n_ic_blk > 1 or p.ic_slice < p.icg else 0
     image.ic_stride = call.x_stride[1]
     image.ih_stride = call.x_stride[2]
     image.iw_stride = call.x_stride[3]
     image.padding_mode = p.padding_mode
     while t.g < end:
-        group = (<const real *> call.packed) + t.g * p.group_pitch
+        group = NULL
+        if call.packed != NULL:
+            group = (<const real *> call.packed) + t.g * p.group_pitch
         for i in range(p.n_ic_blk):
             q.first = i == 0
             q.last = i == p.n_ic_blk - 1
@@ -192,7 +194,6 @@ cdef class Given:
         PyObject_GetBuffer(weight, &self.weight, PyBUF_STRIDES)
         self.has_weight = True
         set_strides(self.weights.stride, &self.weight, self.weight.ndim - 2, False)
-        self.weights.stride[0] = self.weight.strides[0]
         self.weights.data = <const char *> self.weight.buf
         if bias is not None:
             PyObject_GetBuffer(bias, &self.bias, PyBUF_STRIDES)
@@ -216,7 +217,7 @@ cdef bint pack_nth(const Lowered *p, const Weights *weights, Py_ssize_t i, real 
         p, weights, g, block, 0, p.icg, packed + g * p.group_pitch + start_of(&p.oc_split, block) * p.unit_pitch)
 
 
-cdef bint pack_all(const Lowered *p, const Weights *weights, Py_ssize_t n_threads, real *packed) noexcept:
+cdef void pack_all(const Lowered *p, const Weights *weights, Py_ssize_t n_threads, real *packed) noexcept:
     # Weights to be kept, by n threads.
     cdef:
         Py_ssize_t i
@@ -231,7 +232,6 @@ cdef bint pack_all(const Lowered *p, const Weights *weights, Py_ssize_t n_thread
                 finite &= pack_nth(p, weights, i, packed)
     if p.skips:
         packed[p.g * p.group_pitch] = finite
-    return finite
 
 
 cdef class Convolution:
@@ -387,8 +387,8 @@ cdef class Convolution:
             Lowered *p = &self.p
             Py_ssize_t begin = 0
             Py_ssize_t end, t, i
-            # Between slices a pending Ctrl-C is answered: 2 GFLOP are some 20 ms of a core at its best.
-            Py_ssize_t slice_tasks = max(n_threads, n_threads * 2_000_000_000 // p.work_per_task)
+            # Between so many a pending Ctrl-C is answered: 2 GFLOP are some 20 ms of a core at its best.
+            Py_ssize_t tasks_at_once = max(n_threads, n_threads * 2_000_000_000 // p.work_per_task)
             Py_ssize_t chunk
             void *scratch = NULL
             Py_ssize_t thread_bytes = p.thread_bytes + (p.part_bytes if call.packed == NULL else 0)
@@ -410,7 +410,7 @@ cdef class Convolution:
             for i in range(n_threads):
                 memset(call.scratch + i * thread_bytes + p.strip_bytes, 0, p.thread_bytes - p.strip_bytes)
             while begin < p.n_tasks:
-                end = min(p.n_tasks, begin + slice_tasks)
+                end = min(p.n_tasks, begin + tasks_at_once)
                 with nogil:
                     if n_threads == 1:
                         for t in range(begin, end):

@@ -46,7 +46,8 @@ cdef struct Lowered:
     Py_ssize_t *kw_offset
     Py_ssize_t *offset              # of every tap, in bytes
     Py_ssize_t strip_bytes, tile_bytes, thread_bytes
-    Py_ssize_t unit_pitch, group_pitch, part_bytes  # of the packed weights: unit_pitch for each item of oc_split
+    Py_ssize_t unit_pitch, group_pitch  # of the packed weights, in elements; unit_pitch for each item of oc_split
+    Py_ssize_t part_bytes               # of one slice of the largest block
     int padding_mode
     bint skips  # whether rows of the kernel in the padding are left out where all weights are finite
 

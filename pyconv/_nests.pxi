@@ -66,8 +66,8 @@ cdef struct Pass:
     bint narrow  # whether that is narrower than the accumulator's, so that no tile ends in the output itself
     bint first, last
     bint skips  # whether rows of the kernel that lie in the padding may be left out
-    char *room  # for a block of weights, where these are not packed yet
-    Py_ssize_t tile_pitch  # from one tile's buffer to the next; 0 where one pass is all and one buffer serves
+    char *part_space  # for a block of weights, where these are not packed yet
+    Py_ssize_t tile_pitch  # from one tile's sums to the next; 0 where none wait and one buffer serves
 
 
 cdef inline char *output_of(
@@ -175,9 +175,9 @@ cdef inline const real *part_of(
     if call.packed == NULL:
         q.n_before = 0
         q.skips = call.skips
-        if not pack_here(p, call.weights, t.g, block, q.ic_start + q.ic_first, q.taps.n_ic, <real *> q.room):
+        if not pack_here(p, call.weights, t.g, block, q.ic_start + q.ic_first, q.taps.n_ic, <real *> q.part_space):
             q.skips = False
-        return <const real *> q.room
+        return <const real *> q.part_space
     q.n_before = q.ic_start + q.ic_first
     return group + start_of(&p.oc_split, block) * p.unit_pitch
 
@@ -301,7 +301,7 @@ cdef inline void multiply_dw(
         const real *pixels
         char *out
     for oc in range(t.block_begin, t.block_end):
-        bias = group + oc * p.unit_pitch
+        bias = part_of(p, call, t, oc, q, group)
         weights = bias + VL
         for first in range(min(p.dh, t.n_oh)):
             bands = split_by((t.n_oh - first + p.dh - 1) // p.dh, p.M[p.NV])

@@ -6,9 +6,9 @@
 # A block is the transpose of its channels' weights: rows of a channel become columns of a tap. Where a channel's
 # weights lie one after the other it is transposed in registers, 8 channels at a time.
 #
-# Weights that are kept are packed once, by all threads. Those of a single call are packed by the task that multiplies
-# them, a block at a time, if no other task wants it, too (Plan.packs_in_tasks): what is packed is used from the cache,
-# never goes to memory, and never all of it is there.
+# Weights that are kept are packed once, many of them by all threads. Those of a single call are packed by the tasks
+# that multiply them, a block at a time, where that happens twice at most (Plan.packs_in_tasks): what is packed is used
+# from the cache, does not go to memory, and is never there as a whole.
 
 from libc.string cimport memcpy, memset
 
@@ -29,17 +29,18 @@ cdef enum:
 
 
 cdef inline void pack_few(
-    const real *weight, Py_ssize_t pitch, Py_ssize_t n_oc, Py_ssize_t n_taps, Py_ssize_t width, Py_ssize_t room,
+    const real *weight, Py_ssize_t pitch, Py_ssize_t n_oc, Py_ssize_t n_taps, Py_ssize_t width, Py_ssize_t lanes,
     real *to,
 ) noexcept nogil:
-    # to[tap][oc] = weight[oc][tap] of n_oc <= 8 rows; zeros from there to `room` <= 8.
+    # to[tap][oc] = weight[oc][tap] of n_oc <= 8 rows; zeros from there to `lanes` <= 8.
     cdef:
         Py_ssize_t VL = VECTOR_BYTES // sizeof(real)
         Py_ssize_t v, oc, i
         real rows[8 * 16]
         real block[8 * 16]
         const real *row
-    memset(rows, 0, sizeof(rows))
+    if n_oc < 8:
+        memset(rows, 0, sizeof(rows))
     for v in range(n_taps // VL):
         if v * VECTOR_BYTES % CACHE_LINE == 0:
             for oc in range(n_oc):
@@ -51,15 +52,15 @@ cdef inline void pack_few(
                 row = <const real *> (<const char *> weight + oc * pitch) + v * VL
                 memcpy(rows + oc * (VECTOR_BYTES // sizeof(real)), row, VECTOR_BYTES)
             transpose8(rows, VECTOR_BYTES, block)
-        if room == 8:
+        if lanes == 8:
             for i in range(VECTOR_BYTES // sizeof(real)):
                 memcpy(to + i * width, block + 8 * i, 8 * sizeof(real))
         else:
             for i in range(VECTOR_BYTES // sizeof(real)):
-                copy_few(<char *> (to + i * width), block + 8 * i, room)
+                copy_few(<char *> (to + i * width), block + 8 * i, lanes)
         to = to + VL * width
     for i in range(n_taps - n_taps % VL, n_taps):
-        for oc in range(room):
+        for oc in range(lanes):
             to[oc] = (<const real *> (<const char *> weight + oc * pitch))[i] if oc < n_oc else 0
         to = to + width
 
@@ -68,14 +69,18 @@ cdef inline void pack_dense(
     const real *weight, Py_ssize_t pitch, Py_ssize_t n_oc, Py_ssize_t n_taps, Py_ssize_t width, real *to,
 ) noexcept nogil:
     # to[tap][oc] = weight[oc][tap] for rows of neighbouring taps, `pitch` bytes apart.
-    cdef Py_ssize_t i, tap, oc
+    cdef:
+        Py_ssize_t i, tap, oc, n
+        const real *rows
     for i in range((n_taps + TAPS_AT_ONCE - 1) // TAPS_AT_ONCE):
         tap = i * TAPS_AT_ONCE
         for oc in range(0, width, 8):
+            n = max(0, min(8, n_oc - oc))
+            rows = weight
+            if n > 0:  # the stride of an axis of length 1 may be any number, too large to multiply
+                rows = <const real *> (<const char *> weight + oc * pitch) + tap
             pack_few(
-                <const real *> (<const char *> weight + oc * pitch) + tap, pitch, max(0, min(8, n_oc - oc)),
-                min(TAPS_AT_ONCE, n_taps - tap), width, min(8, width - oc), to + tap * width + oc,
-            )
+                rows, pitch, n, min(TAPS_AT_ONCE, n_taps - tap), width, min(8, width - oc), to + tap * width + oc)
 
 
 cdef inline void pack_block(
@@ -126,12 +131,14 @@ cdef inline bint pack_part(
         # A bias that goes with a scalar stands in every lane of a vector.
         Py_ssize_t copies = 1 if in_vectors else VL
         Py_ssize_t i, oc
-        const char *bias = w.bias + g * p.ocg * w.bias_stride
+        const char *bias = w.bias
+    if bias != NULL:
+        bias = bias + g * p.ocg * w.bias_stride
     if in_vectors:
         start, n = start * VL, n * VL
     for i in range(biases):
         oc = start + i // copies
-        part[i] = (<const real *> (bias + oc * w.bias_stride))[0] if w.bias != NULL and oc < p.ocg else 0
+        part[i] = (<const real *> (bias + oc * w.bias_stride))[0] if bias != NULL and oc < p.ocg else 0
     pack_block(
         p, w.data + (g * p.ocg + start) * w.stride[0] + ic_start * w.stride[1], w.stride, n_ic, min(n, p.ocg - start),
         n, part + biases,

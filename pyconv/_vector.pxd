@@ -7,7 +7,8 @@
 # anywhere.
 #
 # Only addition and multiplication (contracted to a fused multiply-add by the compiler's default rule) and a few
-# permutations are needed; interleaving two vectors turns a tile's rows into its columns (see `transpose8`).
+# permutations are needed, and conversions of 16-bit floats; interleaving two vectors turns a tile's rows into its
+# columns (see `transpose8`).
 
 cdef extern from *:
     """

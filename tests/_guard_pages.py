@@ -27,7 +27,7 @@ import pyconv
 from _cases import corners, random_case
 from _compare import difference
 from _problems import Call, Case
-from pyconv import _execute, _plan, functional
+from pyconv import _blocks, _execute, functional
 from pyconv.selftest.guarded import GuardedMemory
 
 
@@ -69,5 +69,5 @@ def main(edge: str, kind: str, first: str, count: str) -> None:
 
 if __name__ == "__main__":
     faulthandler.enable()
-    with mock.patch.object(_plan, "_FLOPS_PER_THREAD", 1):  # threads at any size
+    with mock.patch.object(_blocks, "_FLOPS_PER_THREAD", 1):  # threads at any size
         main(*sys.argv[1:])

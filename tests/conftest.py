@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 import pyconv
-from pyconv import _execute, _plan, functional
+from pyconv import _blocks, _execute, _plan, functional
 
 
 def pytest_report_header() -> str:
@@ -36,7 +36,7 @@ def isa(request: pytest.FixtureRequest) -> str:
 @pytest.fixture(scope="module")
 def parallel_at_any_size() -> Iterator[None]:
     """Even the smallest problem is split among its threads, where it would run on one."""
-    with mock.patch.object(_plan, "_FLOPS_PER_THREAD", 1):
+    with mock.patch.object(_blocks, "_FLOPS_PER_THREAD", 1):
         _forget_plans()
         yield
     _forget_plans()

@@ -31,7 +31,7 @@ import numpy as np
 
 with atheris.instrument_imports(include=["pyconv"]):
     import pyconv
-    from pyconv import _execute, _plan, _reference
+    from pyconv import _blocks, _execute, _reference
     from pyconv._dispatch import forced
     from pyconv._tiles import Caches
 
@@ -56,7 +56,7 @@ ODD_OPERANDS: tuple[Callable[[np.ndarray], object], ...] = (
 LIMIT = 100_000  # elements of an operand, products of a call: more would take too long
 CACHES = (_execute.CACHES, Caches(l1=1 << 10, l2=1 << 12))  # with the small one, even these problems fall into blocks
 
-_plan._FLOPS_PER_THREAD = 1  # and are split among the threads
+_blocks._FLOPS_PER_THREAD = 1  # and are split among the threads
 
 
 # --- what the documentation says ------------------------------------------------------------------

@@ -20,7 +20,7 @@ from _cases import random_case
 from _compare import difference
 from _problems import Call, Case, seeds
 from _values import gaussian
-from pyconv import _execute
+from pyconv import _execute, _reference
 from pyconv._dispatch import forced
 from pyconv._plan import Plan, make_plan
 
@@ -150,3 +150,24 @@ def test_padded_zeros_have_a_sign(isa: str, dtype: str, size: tuple[int, int]) -
                 assert not got.any()
                 np.testing.assert_array_equal(np.signbit(got), inside + padding == 0)
                 assert 0 < np.signbit(got).sum() < got.size
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("size", [(1, 1), (1, 6), (2, 5), (3, 20)])
+@pytest.mark.usefixtures("slices")
+def test_a_zero_with_a_sign_leaves_its_neighbours_alone(isa: str, dtype: str, size: tuple[int, int]) -> None:
+    """A tile that holds a -0.0 is summed again with the padding: from where its sums were, not from where they are."""
+    rng = np.random.default_rng(1)
+    x = rng.integers(1, 9, (1, 6, *size)).astype(dtype)
+    weight, bias = rng.integers(-8, 9, (40, 6, 3, 3)).astype(dtype), rng.integers(-8, 9, 40).astype(dtype)
+    weight[::7], bias[::7] = -0.0, -0.0
+    with forced(isa):
+        for channels_last in (False, True):
+            given = x.transpose(0, 2, 3, 1).copy().transpose(0, 3, 1, 2) if channels_last else x
+            got = pyconv.conv2d(given, weight, bias, padding=1)
+            kept = pyconv.Conv2d(6, 40, 3, padding=1, dtype=dtype)
+            kept.weight, kept.bias = weight, bias
+            assert not difference(kept.eval()(given), got)
+            problem = Case(x.shape, weight.shape, padding=1, dtype=dtype).problem
+            np.testing.assert_array_equal(got, _reference.conv(problem, x, weight, bias))
+            assert np.signbit(got[:, ::7]).all()

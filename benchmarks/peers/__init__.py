@@ -6,7 +6,7 @@ is imported inside the functions. It offers
 ``NAME``                     as on the command line
 ``PACKAGES``                 modules that it needs, and how the package index calls them
 ``LAYOUTS``                  layouts of the input in which it competes; in others it runs if asked for by name
-``DTYPES``                   those that it convolves, by the names of ``--dtype``
+``DTYPES``                   those that it is measured in, by the names of ``--dtype``
 ``APPROXIMATE``              why its results differ by more than rounding; empty if they do not
 ``limit_threads(n)``         called once, before anything else
 ``prepare(layer, x, w, b, layout)``

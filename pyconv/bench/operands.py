@@ -74,7 +74,7 @@ def operands(layer: Layer, dtype: str, layout: str) -> tuple[Array, Array, Array
     x = _drawn(rng, layer.input_shape, element).astype(element, copy=False)
     w = _drawn(rng, layer.weight_shape, element)
     if not DTYPES[dtype].is_integer:
-        w *= 1 / np.sqrt(layer.terms)
+        w *= 1 / np.sqrt(layer.terms * (2 if element.kind == "c" else 1))
     w = w.astype(element, copy=False)
     b = _drawn(rng, (layer.oc,), element).astype(element, copy=False)
     if layout == "nhwc":

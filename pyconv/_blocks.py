@@ -1,0 +1,368 @@
+"""Blocks: which pixels and channels a task takes, what its strip holds, and in which portions it sums them.
+
+A task owns a block of output rows (and columns, where rows are long) of one image and group, and all output channels or
+a share of them. Its strip should leave the larger part of L2 to the packed weights, which stream past it once for every
+tile. From the whole of a problem downwards:
+
+    tasks     rows, columns, shares of the output channels: what threads share out       _strip, _at_once, _shared
+    passes    channels that are gathered, and summed by all tiles, before the next       _passes
+    blocks    output channels, as many as a tile has: how weights are packed             Tile.n_oc_blk
+    slices    channels that the tiles of one block sum before the next                   _slice
+    panels    pixels of one tile that lie in a row of their own                          _columns
+
+All rules are of the kind "what is used again should still be there": in the first level cache within a tile's turn, in
+the second between turns. The numbers beside them were measured on the processors that docs and README name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from pyconv._line import Line, lay_out
+from pyconv._problem import ConvProblem
+from pyconv._tiles import (
+    CACHE_LINE,
+    CHANNEL_VECTORS,
+    L2_STREAM,
+    Caches,
+    ceil_div,
+    item_size,
+    round_up,
+    tile_bytes,
+)
+
+_NEIGHBOURS = 4 * CACHE_LINE  # bytes that are gathered together: prefetchers bring in neighbouring lines
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """The tile that was chosen: ``M[NV - 1]`` is the largest number of scalars that go with NV vectors of `lanes`."""
+
+    role: str
+    NV: int
+    M: tuple[int, ...]
+    lanes: int
+    vector_bytes: int
+    fmas: int
+
+    @property
+    def largest(self) -> int:
+        return self.M[self.NV - 1]
+
+    @property
+    def in_channels(self) -> bool:
+        """Whether its vectors are made of output channels."""
+        return self.role in CHANNEL_VECTORS
+
+    @property
+    def unit(self) -> int:
+        """Pixels of a row that it computes."""
+        return self.largest if self.in_channels else self.NV * self.lanes
+
+    @property
+    def overhang(self) -> int:
+        """Pixels that its vectors may reach past a row."""
+        return 0 if self.in_channels else self.lanes - 1
+
+    @property
+    def bytes(self) -> int:
+        """Of the buffer that its sums wait in."""
+        return tile_bytes(self.role, self.NV, self.M, self.vector_bytes)
+
+    def groups(self, p: ConvProblem) -> int:
+        """Count the groups: vectors of channels make one of all."""
+        return 1 if self.role == "dc" else p.g
+
+    def n_oc_blk(self, p: ConvProblem) -> int:
+        """Count the blocks of the output channels of a group, as wide as the tile."""
+        channels = p.oc // self.groups(p)
+        units = ceil_div(channels, self.lanes) if self.in_channels else channels
+        return ceil_div(units, {"oc": self.NV, "ow": self.largest, "dw": 1, "dc": 1}[self.role])
+
+
+@dataclass(frozen=True, slots=True)
+class Blocks:
+    """The outcome; the fields are those of `_plan.Plan`."""
+
+    g_blk: int
+    oh_blk: int
+    ow_blk: int
+    ic_blk: int
+    ic_slice: int
+    n_oc_task: int
+    slot: int
+    band: int
+    panel: int
+    rows: Line
+    cols: Line
+    threads: int
+
+
+def choose_blocks(p: ConvProblem, tile: Tile, caches: Caches, threads: int) -> Blocks:
+    """Choose the blocks of a problem for a tile, caches and at most so many threads."""
+    icg, g, n_oc_blk = p.ic // p.g, tile.groups(p), tile.n_oc_blk(p)
+    slot = _slot(p, tile, caches) if tile.role == "dc" else 1
+    oh_blk, ow_blk, ic_blk = _strip(p, tile, caches, slot)
+    n_oc_task, oh_blk, ow_blk = _at_once(p, g, n_oc_blk, oh_blk, ow_blk, tile.unit)
+    panel, cols = _columns(p, tile, caches, slot, ow_blk)
+    # The sums of one block's tiles in a row, where they wait for the next channels.
+    row_sums = ceil_div(ow_blk, tile.unit) * tile.bytes
+    if _in_passes(p, tile, caches, oh_blk):
+        oh_blk, ic_blk, shares = _passes(p, tile, caches, row_sums, cols)
+        n_oc_task = max(n_oc_task, shares)
+    ic_slice = _slice(p, tile, caches, ic_blk)
+    threads = max(1, min(threads, useful_flops(p) // _FLOPS_PER_THREAD))
+    if threads > 1:
+        oh_blk, n_oc_task = _shared(p, tile, caches, threads, oh_blk, ow_blk, n_oc_task)
+    tasks = p.mb * g * ceil_div(p.oh, oh_blk) * ceil_div(p.ow, ow_blk)
+    n_oc_task = min(n_oc_blk, max(n_oc_task, ceil_div(threads, max(1, tasks))))
+    if ic_blk < icg:
+        # The sums of a task wait for the next channels: no more of them than half of the second level cache holds.
+        n_oc_task = max(n_oc_task, ceil_div(n_oc_blk, max(1, caches.l2 // 2 // (oh_blk * row_sums))))
+    g_blk = 1
+    if tasks == p.mb * g and n_oc_task == 1 and ic_blk == icg:
+        g_blk = _together(p, g, tasks, threads)
+        tasks = p.mb * ceil_div(g, g_blk)
+    # Channel vectors: the sums of a band of rows in half of the first level cache, the pixels in the other.
+    band = max(1, min(oh_blk, caches.l1 // 2 // (ow_blk * tile.vector_bytes))) if tile.role == "dc" else 1
+    return Blocks(
+        g_blk, oh_blk, ow_blk, ic_blk, ic_slice, n_oc_task, slot, band, panel, _rows(p, oh_blk, slot), cols,
+        min(threads, tasks * n_oc_task),
+    )  # fmt: skip
+
+
+def useful_flops(p: ConvProblem) -> int:
+    return 2 * p.mb * p.oc * p.oh * p.ow * (p.ic // p.g) * p.kh * p.kw
+
+
+def largest(most: int, fits: Callable[[int], bool]) -> int:
+    """Return the largest number from 1 to `most` that fits, where all below one that fits do; 1 if none does."""
+    low, high = 1, most
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if fits(middle) else (low, middle - 1)
+    return low
+
+
+def _line(p: ConvProblem) -> int:
+    """Elements of a cache line."""
+    return CACHE_LINE // item_size(p)
+
+
+def _channel_bytes(p: ConvProblem, tile: Tile) -> int:
+    """Bytes of one input channel's weights in a block."""
+    return p.kh * p.kw * tile.NV * tile.vector_bytes
+
+
+def _rows(p: ConvProblem, oh_blk: int, slot: int) -> Line:
+    """Lay out the rows of a strip. Channels of one pixel stay together: its neighbours may lie a stride apart."""
+    if slot > 1:
+        return lay_out(p.kh, 1, p.dh, (oh_blk - 1) * p.sh + 1)
+    return lay_out(p.kh, p.sh, p.dh, oh_blk)
+
+
+def _cols(p: ConvProblem, ow_blk: int, slot: int, overhang: int) -> Line:
+    """Lay out the columns of a strip."""
+    if slot > 1:
+        return lay_out(p.kw, 1, p.dw, (ow_blk - 1) * p.sw + 1)
+    return lay_out(p.kw, p.sw, p.dw, ow_blk, overhang)
+
+
+def _slot(p: ConvProblem, tile: Tile, caches: Caches) -> int:
+    """Return how many channels lie side by side in the strip, under channel vectors.
+
+    So many vectors of neighbouring channels together as leave a strip as tall as the kernel four times over.
+    """
+    window = min(p.ih + p.pt + p.pb, 4 * p.kh * p.dh) * min(p.iw + p.pl + p.pr, p.ow * p.sw + p.kw * p.dw)
+    fitting = caches.l2 // 4 // (window * tile.vector_bytes)
+    return tile.lanes * max(1, min(tile.n_oc_blk(p), _NEIGHBOURS // tile.vector_bytes, fitting))
+
+
+def _is_sparse(p: ConvProblem, tile: Tile, caches: Caches) -> bool:
+    """Tell whether rows are to be short, and to fill their cache lines.
+
+    Under oc-vector a tile reads a line of pixels for each channel, beside its vectors of weights: where the first level
+    cache holds no more than one tile's, the next tile fetches its neighbours from lines that follow one another, two of
+    them at most (measured: 3 to 30 %, the more the worse the lines of a channel fit those of the cache).
+    """
+    a_channel = CACHE_LINE + tile.NV * tile.vector_bytes
+    return tile.role == "oc" and p.kw == 1 and p.ic // p.g * a_channel > caches.l1
+
+
+def _strip(p: ConvProblem, tile: Tile, caches: Caches, slot: int) -> tuple[int, int, int]:
+    """``(oh_blk, ow_blk, ic_blk)``: a strip within its share of L2, of rows as long as can be.
+
+    A quarter of L2 leaves room for the weights that stream past the strip, and for the pixels of the next one. The rows
+    that the kernel reaches beyond a block are gathered again for the next one: few rows for a tall kernel would be
+    mostly that. Three quarters of L2 may go to one and a half times as many rows as the kernel has; half of it, of a
+    single channel, whose weights are few, to eight times as many.
+
+    Weights that L2 cannot hold are fetched again, from beyond it, for every block. So a strip may take all of it where
+    they are more than twice its size; of scalars of pixels under kernels of one row, where they are four times its size
+    and that makes it the whole image. Vectors of pixels under a kernel of one row may take half of it where the weights
+    are more than half (measured, 512 KiB of L2, weights of 1 to 9 MiB: 3x3 kernels gain 5 to 15 %, 1x1 kernels up to 20
+    %; where other work leaves the weights in a third level cache, the whole image loses up to as much).
+
+    Rows are cut, into whole tiles of `unit` pixels, only where L2 does not hold so many of them: every cut is a line of
+    the output that is fetched and written twice, and the processor fetches rows ahead that follow one another
+    (measured: whole rows gain 1 to 10 % of a dense layer, 20 % of a filter on 4096 pixels).
+    """
+    unit, overhang = tile.unit, tile.overhang
+    longest = 2 * _line(p) if _is_sparse(p, tile, caches) else p.ow
+    l2 = caches.l2 // item_size(p) // slot
+    icg = p.ic // p.g if slot == 1 else 1
+    weights = p.oc // p.g * icg * p.kh * p.kw
+    share, half, most = l2 // 4, l2 // 2, l2 * 3 // 4
+    if p.kh == 1 or slot > 1:
+        most = half = share = l2 // 2 if slot == 1 and overhang and weights > l2 // 2 else share
+        if slot == 1 and not overhang and weights >= 4 * l2 and p.oh * icg * _cols(p, p.ow, slot, 0).length <= l2:
+            most, half, share, longest = l2, l2, l2, p.ow
+    elif weights > 2 * l2:
+        most = half = share = l2
+
+    def row(ow_blk: int) -> int:
+        return icg * _cols(p, ow_blk, slot, overhang).length
+
+    def slots(oh_blk: int, ow_blk: int) -> int:
+        return _rows(p, oh_blk, slot).length * row(ow_blk)
+
+    units = ceil_div(p.ow, unit)
+    least = min(p.kh + p.kh // 2, p.oh)
+    if slots(least, unit) > most:
+        least = 1
+    whole = largest(units, lambda n: slots(least, n * unit) <= most)
+    n_ow_blk = max(ceil_div(units, whole), ceil_div(p.ow, longest))
+    # Vectors of pixels fill whole tiles; scalars are as good in tiles of about as many.
+    ow_blk = min(p.ow, ceil_div(units, n_ow_blk) * unit if overhang else ceil_div(p.ow, n_ow_blk))
+    oh_blk = max(least, largest(p.oh, lambda n: slots(n, ow_blk) <= share))
+    if p.ic == p.g and slot == 1:
+        oh_blk = max(oh_blk, largest(min(p.oh, 8 * p.kh), lambda n: slots(n, ow_blk) <= half))
+    oh_blk = ceil_div(p.oh, ceil_div(p.oh, oh_blk))
+    ic_blk = max(1, min(icg, most * icg // slots(1, ow_blk)))
+    if slot > 1:
+        return oh_blk, ow_blk, p.ic // p.g
+    return 1 if ic_blk < icg else oh_blk, ow_blk, ic_blk
+
+
+# Between tasks a call looks for Ctrl-C: this many operations are some 50 ms of a core.
+_FLOPS_AT_ONCE = 4_000_000_000
+
+
+def _at_once(p: ConvProblem, g: int, n_oc_blk: int, oh_blk: int, ow_blk: int, unit: int) -> tuple[int, int, int]:
+    """``(n_oc_task, oh_blk, ow_blk)`` of tasks that are soon done: shares of the output channels, then fewer pixels."""
+    a_pixel = 2 * (p.oc // g) * (p.ic // p.g) * p.kh * p.kw
+    n_oc_task = min(n_oc_blk, ceil_div(oh_blk * ow_blk * a_pixel, _FLOPS_AT_ONCE))
+    most = max(1, _FLOPS_AT_ONCE * n_oc_task // a_pixel)
+    if oh_blk * ow_blk > most:
+        oh_blk = max(1, most // ow_blk)
+    if ow_blk > max(most, unit):
+        ow_blk = max(1, most // unit) * unit
+    return n_oc_task, oh_blk, ow_blk
+
+
+def _columns(p: ConvProblem, tile: Tile, caches: Caches, slot: int, ow_blk: int) -> tuple[int, Line]:
+    """``(panel, cols)``: the pixels of a panel, 0 where rows are whole, and the columns of a row or panel."""
+    # Pixels of a tile that no first level cache holds arrive sooner where they lie in a row (measured: 2 to 20 %).
+    deep = p.ic // p.g * p.kh * tile.unit * item_size(p) > caches.l1 // 2
+    if tile.role == "ow" and p.kw == 1 and deep:
+        return tile.unit, _cols(p, tile.unit, slot, 0)
+    if _is_sparse(p, tile, caches) and ow_blk > _line(p):
+        ow_blk = round_up(ow_blk, _line(p))
+    return 0, _cols(p, ow_blk, slot, tile.overhang)
+
+
+_TAPS_PER_PASS = 512
+
+
+def _weights_share(p: ConvProblem, tile: Tile, caches: Caches) -> int:
+    """Bytes of a block's weights that stay in a cache while the tiles of a large map stream past them.
+
+    Tiles that eat weights faster than the second level cache delivers them beside all else want them in half of the
+    first level cache (measured: 5 to 17 %). Otherwise half of the second will do, where they would not fit it as a
+    whole (measured: 8 to 10 %).
+    """
+    if tile.vector_bytes * tile.fmas / tile.largest >= L2_STREAM:
+        return caches.l1 // 2
+    weights = _channel_bytes(p, tile) * (p.ic // p.g)
+    return caches.l2 // 2 if weights > caches.l2 else weights
+
+
+def _in_passes(p: ConvProblem, tile: Tile, caches: Caches, oh_blk: int) -> bool:
+    """Tell whether passes pay. Smaller maps, with few rows for each block of weights, gain nothing."""
+    weights = _channel_bytes(p, tile) * (p.ic // p.g)
+    return tile.role == "oc" and p.kh * p.kw > 1 and oh_blk < p.oh and weights > _weights_share(p, tile, caches)
+
+
+def _passes(p: ConvProblem, tile: Tile, caches: Caches, row_sums: int, cols: Line) -> tuple[int, int, int]:
+    """``(oh_blk, ic_blk, n_oc_task)`` of a map in passes.
+
+    As many channels in a pass as keep a block's weights in their share of a cache, and enough for the tiles to be worth
+    their sums' way to memory and back (measured, 3x3: passes of 18 channels take 5 to 10 % longer than passes of 64).
+    """
+    icg, share = p.ic // p.g, _weights_share(p, tile, caches)
+    most = max(share // _channel_bytes(p, tile), ceil_div(_TAPS_PER_PASS, p.kh * p.kw))
+    ic_blk = ceil_div(icg, ceil_div(icg, most))
+    oh_blk, n_oc_task = _rows_and_tasks(p, tile.n_oc_blk(p), caches.l2 // 2 // row_sums)
+    fitting = caches.l2 // item_size(p) // (_rows(p, oh_blk, 1).length * cols.length)
+    return oh_blk, min(ic_blk, max(1, fitting)), n_oc_task
+
+
+def _rows_and_tasks(p: ConvProblem, n_oc_blk: int, most: int) -> tuple[int, int]:
+    """``(oh_blk, n_oc_task)`` for channels in passes: `most` rows of sums, of one block each, fit the cache.
+
+    Every block of rows reads all weights again, every share of the output channels the whole image: the least of both.
+    """
+    weights, pixels = p.oc * p.kh * p.kw, p.ih * p.iw
+
+    def rows(n_oc_task: int) -> int:
+        oh_blk = max(1, min(p.oh, most // ceil_div(n_oc_blk, n_oc_task)))
+        return ceil_div(p.oh, ceil_div(p.oh, oh_blk))
+
+    n_oc_task = min(range(1, n_oc_blk + 1), key=lambda n: ceil_div(p.oh, rows(n)) * weights + n * pixels)
+    return rows(n_oc_task), n_oc_task
+
+
+def _slice(p: ConvProblem, tile: Tile, caches: Caches, ic_blk: int) -> int:
+    """Return how many channels the tiles of a block sum before the next ones.
+
+    What every tile of a block reads may not stay in L2 beside what streams through it: so many channels at a time as
+    leave most of it free (measured, 512 channels on 7x7 pixels: 10 to 14 %).
+    """
+    icg = p.ic // p.g
+    of_a_tile = p.kh * CACHE_LINE + _channel_bytes(p, tile)  # bytes of one channel
+    if tile.role != "oc" or ic_blk < icg or of_a_tile * icg < caches.l2 // 2:
+        return ic_blk
+    return ceil_div(icg, ceil_div(icg, max(1, caches.l2 // 4 // of_a_tile)))
+
+
+# Opening a parallel region costs a few microseconds; below this much work for each thread (some 10 us) it does not pay.
+_FLOPS_PER_THREAD = 1_000_000
+# Small groups are put together up to this many operations, as long as there are tasks enough to even out the threads.
+_FLOPS_PER_TASK = 10_000_000
+_TASKS_PER_THREAD = 4
+
+
+def is_serial(problem: ConvProblem) -> bool:
+    """Tell whether a problem is too small for more than one thread."""
+    return useful_flops(problem) < 2 * _FLOPS_PER_THREAD
+
+
+def _shared(
+    p: ConvProblem, tile: Tile, caches: Caches, threads: int, oh_blk: int, ow_blk: int, n_oc_task: int
+) -> tuple[int, int]:
+    """``(oh_blk, n_oc_task)`` for several threads: blocks of rows until every thread has two tasks."""
+    g, icg = tile.groups(p), p.ic // p.g
+    weights, pixels = p.oc // p.g * icg * p.kh * p.kw, icg * p.ih * p.iw
+    if weights > max(2 * caches.l2 // item_size(p), 8 * pixels):
+        # Each thread its own weights, which take more time to fetch than all of the image (measured, 2 threads, 512
+        # channels on 7x7 and 14x14 pixels: 20 to 30 %; weights of 3 times the image lose as much).
+        n_oc_task = max(n_oc_task, min(tile.n_oc_blk(p), ceil_div(2 * threads, p.mb * g)))
+    wanted = ceil_div(2 * threads, p.mb * g * ceil_div(p.ow, ow_blk) * n_oc_task)
+    return min(oh_blk, max(1, ceil_div(p.oh, wanted))), n_oc_task
+
+
+def _together(p: ConvProblem, g: int, tasks: int, threads: int) -> int:
+    """Return how many groups a task takes, one after the other."""
+    most = g if threads == 1 else tasks // (_TASKS_PER_THREAD * threads)
+    return max(1, min(g, most, _FLOPS_PER_TASK * tasks // max(1, useful_flops(p))))
