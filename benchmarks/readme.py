@@ -11,6 +11,7 @@ runs of the machine, against the samples of all of them.
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 import textwrap
 from collections.abc import Sequence
@@ -167,6 +168,10 @@ def _update(root: Path, check: bool) -> int:
     machines: dict[Path, list[Run]] = {}
     for path in sorted(results.glob("*/*.json")):
         run = Run.read_json(path)
+        # Where the file is now, wherever it was written.
+        run = replace(
+            run, command=re.sub(r"--json \S+", f"--json {RESULTS}/{path.parent.name}/{path.name}", run.command)
+        )
         if run.rows:
             machines.setdefault(path.parent, []).append(run)
     if not machines:

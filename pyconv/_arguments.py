@@ -272,7 +272,8 @@ def _dtype(value: object, allowed: str) -> np.dtype[Any]:
     except MemoryError:
         raise
     except Exception as error:  # ValueError and SyntaxError, too
-        raise ConvTypeError(f"dtype must be {allowed}, got {reprlib.repr(value)}") from error
+        hint = "; import ml_dtypes, whose dtype it is" if value == "bfloat16" else ""
+        raise ConvTypeError(f"dtype must be {allowed}, got {reprlib.repr(value)}{hint}") from error
     return dtype
 
 
@@ -285,19 +286,36 @@ def check_dtypes(x: np.dtype[Any], weight: np.dtype[Any], bias: np.dtype[Any] | 
     if not is_parameter(weight):
         raise not_implemented(weight, "weight", _ALLOWED)
     if (is_float(x) or not is_float(weight)) and x != weight:
-        # The conversion that loses least.
-        use = f"input.astype('{weight}')" if np.can_cast(x, weight, "same_kind") else f"weight.astype('{x}')"
-        raise ConvTypeError(f"Input type ({x}) and weight type ({weight}) should be the same: use {use}")
+        raise ConvTypeError(f"Input type ({x}) and weight type ({weight}) should be the same: {_remedy(x, weight)}")
     if not np.can_cast(x, weight):
+        wide = "complex128" if weight.kind == "c" else "float64"
         raise ConvTypeError(
-            f"Input type ({x}) and weight type ({weight}) should be the same, as {weight} does not "
-            f"hold every {x}: use input.astype('{weight}') to round, or weight.astype('float64')"
+            f"Input type ({x}) and weight type ({weight}) should be the same, as {weight} does not hold every {x}: "
+            f"use input.astype('{weight}') to round, or {_converted_weight(wide)}"
         )
     if bias is not None and bias != weight:
         raise ConvTypeError(
             f"{'Input' if x == weight else 'Weight'} type ({weight}) and bias type ({bias}) "
             f"should be the same: use bias.astype('{weight}')"
         )
+
+
+def _converted_weight(dtype: object) -> str:
+    return f"weight.astype('{dtype}') (of a layer, dtype='{dtype}')"
+
+
+def _remedy(x: np.dtype[Any], weight: np.dtype[Any]) -> str:
+    """Say which conversion makes them the same: the one that loses least, and of integers nothing."""
+    if is_float(weight):
+        same_kind = np.can_cast(x, weight, "same_kind")
+        return f"use input.astype('{weight}')" if same_kind else f"use {_converted_weight(x)}"
+    if is_float(x):
+        return f"use weight.astype('{x}')"
+    common = np.promote_types(x, weight)
+    if common.kind == "f":
+        return "no integer dtype holds both, so one has to be converted"
+    needed = [f"{name}.astype('{common}')" for name, dtype in (("input", x), ("weight", weight)) if dtype != common]
+    return f"use {' and '.join(needed)}"
 
 
 def output(value: object, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:

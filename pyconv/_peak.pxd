@@ -10,7 +10,8 @@ cdef enum:
 
 
 cdef inline void multiply_add_chains(Py_ssize_t steps, real a, vec *c) noexcept nogil:
-    # acc = 1 + a * acc with a = 1/2 tends to 2: no value overflows or becomes denormal, and nothing can be hoisted.
+    # acc = 1 + a * acc with a = 1/2 tends to 2: no value overflows or becomes denormal, and nothing can be hoisted. Of
+    # integers, which wrap around, any a but 0 will do.
     cdef:
         vec acc[CHAINS]
         vec one = c[0]

@@ -6,7 +6,7 @@ from libc.string cimport memset
 from pyconv._lowered cimport FLOAT32
 from pyconv._peak cimport CHAINS, multiply_add_chains
 from pyconv._tile cimport MAX_NV, OC_VECTOR, OW_VECTOR, Taps
-from pyconv._vector cimport VECTOR_BYTES, f32, f32v, f64, f64v, real
+from pyconv._vector cimport INTEGERS, VECTOR_BYTES, f32, f32v, f64, f64v, real
 
 
 def multiply_adds(dtype, Py_ssize_t steps):
@@ -17,6 +17,8 @@ def multiply_adds(dtype, Py_ssize_t steps):
         f64 doubles[12 * 8]
         Py_ssize_t i
         double total = 0
+        # Of floats, one half (_peak.pxd); of integers, an odd number that no few shifts multiply by.
+        double factor = 2654435761 if INTEGERS else 0.5
         bint single = dtype in SUMS[0]
     for i in range(12 * 16):
         singles[i] = 1 + i  # every chain its own: equal ones would be computed once
@@ -24,9 +26,9 @@ def multiply_adds(dtype, Py_ssize_t steps):
         doubles[i] = 1 + i
     with nogil:
         if single:
-            multiply_add_chains(steps, <f32> 0.5, <f32v *> singles)
+            multiply_add_chains(steps, <f32> factor, <f32v *> singles)
         else:
-            multiply_add_chains(steps, <f64> 0.5, <f64v *> doubles)
+            multiply_add_chains(steps, <f64> factor, <f64v *> doubles)
     # Every chain must be of consequence, or the compiler drops it.
     for i in range(12 * 16):
         total += singles[i]

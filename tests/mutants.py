@@ -89,7 +89,7 @@ UNSEEN_FUNCTIONS = {
 UNSEEN_LINES = {
     r"ahead|prefetch": "pixels asked for early: it is neither a read nor a write",
     r"assume\(|in_register|1 < M <= 3": "hints to the compiler",
-    r"slice_tasks|chunk|PyErr_CheckSignals": "how often Ctrl-C is looked for, how many tasks a thread takes at a time",
+    r"tasks_at_once|chunk|PyErr_CheckSignals": "how often Ctrl-C is looked for, how many tasks a thread takes at once",
     r"framed|extent\(.*(left|top|bottom)|rows \* \($": "whether a frame is worth it: the same bits without",
     r"\blines\b|\bsets\b|pitch // 2": "whether pixels displace each other in the cache",
 }

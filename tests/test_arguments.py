@@ -320,7 +320,28 @@ def test_which_dtypes_go_together(image: str, weight: str) -> None:
         (
             "int32", "float32", None,
             "Input type (int32) and weight type (float32) should be the same, as float32 does not "
-            "hold every int32: use input.astype('float32') to round, or weight.astype('float64')",
+            "hold every int32: use input.astype('float32') to round, or weight.astype('float64') (of a layer, "
+            "dtype='float64')",
+        ),
+        (
+            "int32", "complex64", None,
+            "Input type (int32) and weight type (complex64) should be the same, as complex64 does not hold every "
+            "int32: use input.astype('complex64') to round, or weight.astype('complex128') (of a layer, "
+            "dtype='complex128')",
+        ),
+        (
+            "uint8", "int8", None,
+            "Input type (uint8) and weight type (int8) should be the same: "
+            "use input.astype('int16') and weight.astype('int16')",
+        ),
+        (
+            "int64", "int32", None,
+            "Input type (int64) and weight type (int32) should be the same: use weight.astype('int64')",
+        ),
+        (
+            "uint64", "int8", None,
+            "Input type (uint64) and weight type (int8) should be the same: "
+            "no integer dtype holds both, so one has to be converted",
         ),
         (
             "int16", "int32", None,
@@ -328,7 +349,8 @@ def test_which_dtypes_go_together(image: str, weight: str) -> None:
         ),
         (
             "complex64", "float32", None,
-            "Input type (complex64) and weight type (float32) should be the same: use weight.astype('complex64')",
+            "Input type (complex64) and weight type (float32) should be the same: use weight.astype('complex64') "
+            "(of a layer, dtype='complex64')",
         ),
         (
             "float32", "int32", None,

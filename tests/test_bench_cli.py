@@ -17,6 +17,7 @@ import pytest
 
 import pyconv
 from _processes import HERE, environment, python
+from pyconv._dispatch import LEVELS
 from pyconv.bench import adapters, cli, plot, presets, selection
 from pyconv.bench.contender import cpus
 from pyconv.bench.errors import BenchError
@@ -212,6 +213,20 @@ def test_special_modes(tmp_path: Path) -> None:
     peak, scratch = special["memory"]["rows"][0][4], special["memory"]["rows"][0][6]
     assert 0 <= peak < scratch + 512
     assert all(0 < row[-1] < 120 for row in special["tiles"]["rows"])
+
+
+def test_an_instruction_set_of_another_processor_is_told_from_an_unknown_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pyconv, "available_isas", lambda: (pyconv.isa(),))
+    other = next(isa for isa in LEVELS if isa != pyconv.isa())
+    with pytest.raises(BenchError, match=f"--isa {other}: not on this processor, which has {pyconv.isa()}"):
+        selection.isas_of(other)
+
+
+def test_bfloat16_needs_a_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    settings = {"threads": [1], "layouts": ["nchw"], "weights": ["packed"], "isas": ["x"]}
+    with pytest.raises(BenchError, match="pip install ml_dtypes"):
+        selection.jobs_of([], batches=None, dtypes=["bf16"], **settings)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

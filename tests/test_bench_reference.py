@@ -9,7 +9,7 @@ import pytest
 
 from pyconv import _reference
 from pyconv._problem import conv_problem
-from pyconv.bench import operands, reference, subject
+from pyconv.bench import operands, reference, subject, yardsticks
 from pyconv.bench.descriptor import parse
 from pyconv.bench.layer import Layer
 
@@ -121,3 +121,9 @@ def test_operands_are_the_same_in_every_layout() -> None:
     assert np.array_equal(x, y)
     assert y.transpose(0, 2, 3, 1).flags.c_contiguous
     assert np.std(w) == pytest.approx(layer.terms**-0.5, rel=0.2)
+
+
+@pytest.mark.parametrize("dtype", sorted({dtype.accumulator for dtype in operands.DTYPES.values()}))
+def test_the_peak_is_one_of_multiply_adds(dtype: str) -> None:
+    """Of a loop that the compiler has emptied it would be thousands: no core does 1e12 multiply-adds a second."""
+    assert 0 < yardsticks.peak_gflops(dtype, 1) < 1000

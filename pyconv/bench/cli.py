@@ -72,7 +72,7 @@ def parser() -> argparse.ArgumentParser:
     add = what.add_argument
     add("--batch", metavar="N,...", help="images (default: 1 for presets; what a descriptor says)")
     add("--threads", metavar="N,...", help="numbers of threads, or 'all' (default: 1)")
-    add("--dtype", metavar="f32,f64", default="f32", help=f"of {', '.join(DTYPES)}; default: f32")
+    add("--dtype", metavar="DTYPE,...", default="f32", help=f"of {', '.join(DTYPES)}; default: f32")
     add("--layout", metavar="nchw,nhwc", default="nchw", help="memory layout of the input (default: nchw)")
     add(
         "--weights",

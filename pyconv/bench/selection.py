@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
 from collections.abc import Sequence
@@ -9,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pyconv
+from pyconv._dispatch import LEVELS
 from pyconv.bench import adapters, onnx_model, presets
 from pyconv.bench.contender import cpus
 from pyconv.bench.descriptor import looks_like_descriptor, parse, read
@@ -82,6 +84,9 @@ def isas_of(text: str | None) -> list[str]:
     """Read ``--isa``; by default the one in use."""
     if text is None:
         return [pyconv.isa()]
+    for word in _words("--isa", text):
+        if word in LEVELS and word not in pyconv.available_isas():
+            raise BenchError(f"--isa {word}: not on this processor, which has {', '.join(pyconv.available_isas())}")
     return choices_of("--isa", text, pyconv.available_isas())
 
 
@@ -123,6 +128,8 @@ def jobs_of(
     for dtype in dtypes:
         if DTYPES[dtype].is_integer and "packed" in weights:
             raise BenchError(f"--dtype {dtype}: no layer keeps integers packed; add --weights unpacked")
+        if DTYPES[dtype].name == "bfloat16" and importlib.util.find_spec("ml_dtypes") is None:
+            raise BenchError(f"--dtype {dtype}: not without ml_dtypes; try: pip install ml_dtypes")
     jobs = [
         Job(replace(layer, mb=mb), Settings(mb, n, dtype, layout, packing, isa))
         for isa in isas
