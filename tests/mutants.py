@@ -87,7 +87,7 @@ UNSEEN_FUNCTIONS = {
     "extent": "how large a frame is, below",
 }
 UNSEEN_LINES = {
-    r"ahead|prefetch": "pixels asked for early: it is neither a read nor a write",
+    r"ahead|prefetch|% CACHE_LINE == 0": "pixels or weights asked for early: it is neither a read nor a write",
     r"assume\(|in_register|1 < M <= 3": "hints to the compiler",
     r"tasks_at_once|chunk|PyErr_CheckSignals": "how often Ctrl-C is looked for, how many tasks a thread takes at once",
     r"framed|extent\(.*(left|top|bottom)|rows \* \($": "whether a frame is worth it: the same bits without",

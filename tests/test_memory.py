@@ -102,6 +102,19 @@ def test_weights_of_one_call_are_never_all_packed(threads: int) -> None:
     assert grown < 2 * MIB * threads, f"{grown / MIB:.1f} MiB"
 
 
+@pytest.mark.parametrize("images", [1, 9])
+def test_no_operand_is_held_on_to(images: int) -> None:
+    """Neither by a call whose tasks pack the weights (of one image), nor by one that packs them first."""
+    operands = [np.ones(shape, np.float32) for shape in ((images, 3, 8, 8), (5, 3, 3, 3), (5,), (images, 5, 6, 6))]
+    x, weight, bias, out = operands
+    for _ in range(3):  # the first call may be remembered
+        before = [sys.getrefcount(each) for each in operands]
+        pyconv.conv2d(x, weight, bias, out=out)
+    assert [sys.getrefcount(each) for each in operands] == before
+    for each in operands:  # NumPy refuses this while a buffer of theirs is in use
+        each.resize(each.size, refcheck=False)
+
+
 @pytest.mark.parametrize("layout", ["contiguous", "channels last"])
 def test_large_results_start_on_a_cache_line(layout: str) -> None:
     """A vector that crosses two lines is stored at half the speed."""
