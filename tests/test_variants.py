@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from pyconv import _reference
-from pyconv._dispatch import forced
+from pyconv._dispatch import Kernels, forced
 from pyconv._execute import CACHES, run
 from pyconv._plan import Plan, make_plan
 from pyconv._problem import ConvProblem
@@ -31,6 +31,13 @@ def problem(
         oc=g * ocg, oh=oh, ow=ow, kh=kh, kw=kw, sh=sh, sw=sw, dh=1, dw=1,
         pt=1, pb=0, pl=1, pr=0, padding_mode="zeros", dtype=dtype, src_dtype=dtype, dst_dtype=dtype,
     )  # fmt: skip
+
+
+def lanes_and_tiles(kernels: Kernels, dtype: str, role: str) -> tuple[int, list[tuple[str, int, int]]]:
+    """Return the lanes of a vector, and the tiles of a role, of which every build has some."""
+    tiles = [tile for tile in kernels.module.variants() if tile[0] == role]
+    assert tiles
+    return kernels.tiles.vector_bytes // np.dtype(dtype).itemsize, tiles
 
 
 def check(plan: Plan, rng: np.random.Generator) -> None:
@@ -53,9 +60,7 @@ def check(plan: Plan, rng: np.random.Generator) -> None:
 def test_dense_tile(isa: str, role: str, dtype: str) -> None:
     rng = np.random.default_rng(0)
     with forced(isa) as kernels:
-        lanes = kernels.tiles.vector_bytes // np.dtype(dtype).itemsize
-        tiles = [tile for tile in kernels.module.variants() if tile[0] == role]
-        assert tiles
+        lanes, tiles = lanes_and_tiles(kernels, dtype, role)
         for _, nv, m in tiles:
             # Exactly one tile in each direction, then one more pixel and channel than that.
             vectors, scalars = (nv * lanes, m)
@@ -97,9 +102,7 @@ def test_every_tile_in_slices(isa: str, dtype: str) -> None:
     """5 channels, 2 at a time: the sums of all tiles of a block wait for the next ones."""
     rng = np.random.default_rng(4)
     with forced(isa) as kernels:
-        lanes = kernels.tiles.vector_bytes // np.dtype(dtype).itemsize
-        tiles = [tile for tile in kernels.module.variants() if tile[0] == "oc"]
-        assert tiles
+        lanes, tiles = lanes_and_tiles(kernels, dtype, "oc")
         for role, nv, m in tiles:
             for more in (0, 1):
                 for kh, kw in ((1, 1), (3, 2)):
@@ -146,9 +149,7 @@ def test_every_tile_fuses(isa: str, dtype: str) -> None:
 def test_depthwise_tile(isa: str, dtype: str) -> None:
     rng = np.random.default_rng(2)
     with forced(isa) as kernels:
-        lanes = kernels.tiles.vector_bytes // np.dtype(dtype).itemsize
-        tiles = [tile for tile in kernels.module.variants() if tile[0] == "dw"]
-        assert tiles
+        lanes, tiles = lanes_and_tiles(kernels, dtype, "dw")
         assert kernels.tiles.depthwise_kernels
         for role, nv, rows in tiles:
             for kh, sh in sorted(
@@ -166,9 +167,7 @@ def test_depthwise_tile(isa: str, dtype: str) -> None:
 def test_depthwise_tile_of_channels(isa: str, dtype: str) -> None:
     rng = np.random.default_rng(2)
     with forced(isa) as kernels:
-        lanes = kernels.tiles.vector_bytes // np.dtype(dtype).itemsize
-        tiles = [tile for tile in kernels.module.variants() if tile[0] == "dc"]
-        assert tiles
+        lanes, tiles = lanes_and_tiles(kernels, dtype, "dc")
         for role, nv, pixels in tiles:
             for kw in WIDTHS:
                 for more in (0, 1):
@@ -183,8 +182,7 @@ def test_groups_in_a_vector(isa: str, dtype: str) -> None:
     """2, 4, ... channels to a group, by vectors that hold several groups."""
     rng = np.random.default_rng(3)
     with forced(isa) as kernels:
-        lanes = kernels.tiles.vector_bytes // np.dtype(dtype).itemsize
-        tiles = [tile for tile in kernels.module.variants() if tile[0] == "dc"]
+        lanes, tiles = lanes_and_tiles(kernels, dtype, "dc")
         for icg in (2, 4, 8):
             if icg >= lanes:
                 continue

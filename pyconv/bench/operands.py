@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyconv._dtypes import ACCUMULATOR, item_size, sums_integers
-from pyconv.bench.errors import UnsupportedError
 from pyconv.bench.layer import Layer
 
 Array = NDArray[Any]
@@ -42,10 +41,8 @@ class Dtype:
         """The dtype itself; bfloat16 is that of a package."""
         if self.name != "bfloat16":
             return np.dtype(self.name)
-        try:
-            from ml_dtypes import bfloat16
-        except ImportError as error:
-            raise UnsupportedError("bfloat16 needs ml_dtypes") from error
+        from ml_dtypes import bfloat16
+
         return np.dtype(bfloat16)
 
 
