@@ -21,69 +21,22 @@ from dataclasses import dataclass
 
 from pyconv._line import Line, lay_out
 from pyconv._problem import ConvProblem
-from pyconv._tiles import (
-    CACHE_LINE,
-    CHANNEL_VECTORS,
-    L2_STREAM,
-    Caches,
-    ceil_div,
-    item_size,
-    round_up,
-    tile_bytes,
-)
+from pyconv._tiles import CACHE_LINE, L2_STREAM, Caches, Tile, ceil_div, item_size, round_up
 
 _NEIGHBOURS = 4 * CACHE_LINE  # bytes that are gathered together: prefetchers bring in neighbouring lines
 
 
 @dataclass(frozen=True, slots=True)
-class Tile:
-    """The tile that was chosen: ``M[NV - 1]`` is the largest number of scalars that go with NV vectors of `lanes`."""
-
-    role: str
-    NV: int
-    M: tuple[int, ...]
-    lanes: int
-    vector_bytes: int
-    fmas: int
-
-    @property
-    def largest(self) -> int:
-        return self.M[self.NV - 1]
-
-    @property
-    def in_channels(self) -> bool:
-        """Whether its vectors are made of output channels."""
-        return self.role in CHANNEL_VECTORS
-
-    @property
-    def unit(self) -> int:
-        """Pixels of a row that it computes."""
-        return self.largest if self.in_channels else self.NV * self.lanes
-
-    @property
-    def overhang(self) -> int:
-        """Pixels that its vectors may reach past a row."""
-        return 0 if self.in_channels else self.lanes - 1
-
-    @property
-    def bytes(self) -> int:
-        """Of the buffer that its sums wait in."""
-        return tile_bytes(self.role, self.NV, self.M, self.vector_bytes)
-
-    def groups(self, p: ConvProblem) -> int:
-        """Count the groups: vectors of channels make one of all."""
-        return 1 if self.role == "dc" else p.g
-
-    def n_oc_blk(self, p: ConvProblem) -> int:
-        """Count the blocks of the output channels of a group, as wide as the tile."""
-        channels = p.oc // self.groups(p)
-        units = ceil_div(channels, self.lanes) if self.in_channels else channels
-        return ceil_div(units, {"oc": self.NV, "ow": self.largest, "dw": 1, "dc": 1}[self.role])
-
-
-@dataclass(frozen=True, slots=True)
 class Blocks:
-    """The outcome; the fields are those of `_plan.Plan`."""
+    """The outcome.
+
+    A task takes `g_blk` groups one after the other (more than one where they are small), `oh_blk` rows, `ow_blk`
+    columns and one of `n_oc_task` shares of the output channels. A pass takes `ic_blk` input channels through all tiles
+    of a task, a slice `ic_slice` of them through those of a block. A `slot` of the strip's lines, `rows` and `cols`, is
+    one element, or as many vectors of channels as are gathered together. The strip is one of whole rows or, where
+    `panel` is not 0, one for the so many pixels of each tile, one after the other. Vectors of channels go through
+    `band` rows before the next channels take their turn.
+    """
 
     g_blk: int
     oh_blk: int
@@ -104,10 +57,10 @@ def choose_blocks(p: ConvProblem, tile: Tile, caches: Caches, threads: int) -> B
     icg, g, n_oc_blk = p.ic // p.g, tile.groups(p), tile.n_oc_blk(p)
     slot = _slot(p, tile, caches) if tile.role == "dc" else 1
     oh_blk, ow_blk, ic_blk = _strip(p, tile, caches, slot)
-    n_oc_task, oh_blk, ow_blk = _at_once(p, g, n_oc_blk, oh_blk, ow_blk, tile.unit)
+    n_oc_task, oh_blk, ow_blk = _at_once(p, g, n_oc_blk, oh_blk, ow_blk, tile.pixels)
     panel, cols = _columns(p, tile, caches, slot, ow_blk)
     # The sums of one block's tiles in a row, where they wait for the next channels.
-    row_sums = ceil_div(ow_blk, tile.unit) * tile.bytes
+    row_sums = ceil_div(ow_blk, tile.pixels) * tile.bytes
     if _in_passes(p, tile, caches, oh_blk):
         oh_blk, ic_blk, shares = _passes(p, tile, caches, row_sums, cols)
         n_oc_task = max(n_oc_task, shares)
@@ -208,7 +161,7 @@ def _strip(p: ConvProblem, tile: Tile, caches: Caches, slot: int) -> tuple[int, 
     the output that is fetched and written twice, and the processor fetches rows ahead that follow one another
     (measured: whole rows gain 1 to 10 % of a dense layer, 20 % of a filter on 4096 pixels).
     """
-    unit, overhang = tile.unit, tile.overhang
+    unit, overhang = tile.pixels, tile.overhang
     longest = 2 * _line(p) if _is_sparse(p, tile, caches) else p.ow
     l2 = caches.l2 // item_size(p) // slot
     icg = p.ic // p.g if slot == 1 else 1
@@ -264,9 +217,9 @@ def _at_once(p: ConvProblem, g: int, n_oc_blk: int, oh_blk: int, ow_blk: int, un
 def _columns(p: ConvProblem, tile: Tile, caches: Caches, slot: int, ow_blk: int) -> tuple[int, Line]:
     """``(panel, cols)``: the pixels of a panel, 0 where rows are whole, and the columns of a row or panel."""
     # Pixels of a tile that no first level cache holds arrive sooner where they lie in a row (measured: 2 to 20 %).
-    deep = p.ic // p.g * p.kh * tile.unit * item_size(p) > caches.l1 // 2
+    deep = p.ic // p.g * p.kh * tile.pixels * item_size(p) > caches.l1 // 2
     if tile.role == "ow" and p.kw == 1 and deep:
-        return tile.unit, _cols(p, tile.unit, slot, 0)
+        return tile.pixels, _cols(p, tile.pixels, slot, 0)
     if _is_sparse(p, tile, caches) and ow_blk > _line(p):
         ow_blk = round_up(ow_blk, _line(p))
     return 0, _cols(p, ow_blk, slot, tile.overhang)

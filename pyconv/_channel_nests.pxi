@@ -13,7 +13,7 @@
 
 from pyconv._lowered cimport Call, Lowered, Task
 from pyconv._split cimport Split, size_of, split_by, start_of
-from pyconv._strip cimport Axis, Image
+from pyconv._strip cimport Axis, Image, channel_of
 from pyconv._tile cimport DEPTHWISE_CHANNELS
 from pyconv._vector cimport VECTOR_BYTES, real
 
@@ -29,7 +29,7 @@ cdef inline bint in_place(const Lowered *p, const Call *call) noexcept nogil:
         Py_ssize_t pitch = call.x_stride[3]
         Py_ssize_t sets = PAGE // CACHE_LINE
         Py_ssize_t lines = p.kh * ((min(p.M[1], p.ow) - 1) * p.sw + p.col_reach + 1)
-    if p.role != DEPTHWISE_CHANNELS or p.pixel != p.dtype or call.x_stride[1] != p.pixel_bytes:
+    if p.role != DEPTHWISE_CHANNELS or p.pixel != p.dtype or call.x_pair != 2 * p.pixel_bytes:
         return False
     while sets > 1 and pitch % (2 * CACHE_LINE) == 0:
         pitch = pitch // 2
@@ -59,7 +59,7 @@ cdef inline void multiply_channels(
         Py_ssize_t col_step = pixels.col_step
         Py_ssize_t out_row = call.out_stride[2]
         Py_ssize_t out_col = call.out_stride[3]
-        bint direct = call.out_stride[1] == size and not q.narrow
+        bint direct = call.out_stride[1] == size and not q.apart
         # Rows that follow each other in the output as pixels do are scattered as one.
         bint flat = out_row == n_cols * out_col
         Split tiles
@@ -106,7 +106,7 @@ cdef inline void multiply_channels(
                     )
             if not direct:
                 count = (end - begin) * n_cols
-                store_tile(q.result, c, count, count, lanes, VL, out, out_col, call.out_stride[1])
+                store_channels(q, c, count, count, lanes, VL, out, out_col, call.out_stride[1])
         begin = end
 
 
@@ -131,7 +131,7 @@ cdef void multiply_strip_channels(
     for k in range(slots.parts):
         part.block_begin = t.block_begin + start_of(&slots, k)
         part.block_end = part.block_begin + size_of(&slots, k)
-        planes.data = image.data + part.block_begin * VL * image.ic_stride
+        planes.ic = image.ic + part.block_begin * VL
         gather_pixels(p, strip, &planes, &part, min(part.block_end * VL, p.ocg) - part.block_begin * VL, False)
         multiply_channels(p, call, &part, q, &pixels, group, c)
 
@@ -213,7 +213,7 @@ cdef inline void multiply_dc(
     pixels.col_step = p.sw * image.iw_stride
     pixels.offset = call.offset
     pixels.data = (
-        image.data + part.block_begin * VECTOR_BYTES
+        image.data + channel_of(image, part.block_begin * VL)
         + (top * p.sh - p.rows.pad) * image.ih_stride + (left * p.sw - p.cols.pad) * image.iw_stride
     )
     multiply_channels(p, call, &part, q, &pixels, group, c)

@@ -7,7 +7,9 @@
 from libc.string cimport memcpy, memset
 
 from pyconv._copy cimport copy_pixels
-from pyconv._strip cimport ZEROS, Axis, Image, Run, gather_inside, pixel, run_of, source_of
+from pyconv._strip cimport (
+    ZEROS, Axis, Image, Run, channel_of, gather_inside, is_regular, pixel, put, run_of, source_of,
+)
 from pyconv._vector cimport VECTOR_BYTES, f32, f32v, f64v, real, transpose8, vec, zeros_f32, zeros_f64
 
 
@@ -22,7 +24,11 @@ cdef inline void gather_slot(
         memset(channels, 0, slot * sizeof(real))
         return
     line = line + source * image.iw_stride
-    gather_inside(channels, <const pixel *> line, image.ic_stride, n_ch)
+    if is_regular(image):
+        gather_inside(channels, <const pixel *> (line + channel_of(image, 0)), image.ic_stride, n_ch)
+    else:
+        for c in range(n_ch):
+            put(channels + c, <const pixel *> (line + channel_of(image, c)))
     for c in range(n_ch, slot):
         channels[c] = 0
 
@@ -84,6 +90,9 @@ cdef inline bint gather_inside_channels(
         Py_ssize_t size = sizeof(real)
         Py_ssize_t row, col
         const real *line
+    if not is_regular(image):
+        return False
+    first = <const real *> (<const char *> first + channel_of(image, 0))
     if image.ic_stride == size and n_ch >= VL:
         for row in range(n_rows):
             line = <const real *> (<const char *> first + row * image.ih_stride)

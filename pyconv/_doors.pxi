@@ -11,7 +11,7 @@ from pyconv._lowered cimport (
     BFLOAT16, BOOL, FLOAT16, INT8, INT16, INT32, UINT8, UINT16, UINT32, UINT64, Lowered, Task, Weights,
 )
 from pyconv._pack cimport pack_part
-from pyconv._store cimport scatter_as
+from pyconv._store cimport scatter_as, scatter_parts
 from pyconv._strip cimport (
     Image, gather, gather_dense, int16, int32, int64, int8, is_dense, pixel, uint16, uint32, uint64, uint8,
 )
@@ -280,6 +280,13 @@ cdef void store_tile(
 ) noexcept nogil:
     # A function of its own: transpositions want all the registers.
     scatter_as(dtype, c, rows, room, lanes, width, out, row_stride, lane_stride)
+
+
+cdef void store_parts(
+    const real *c, Py_ssize_t rows, Py_ssize_t lanes, Py_ssize_t width, char *out, Py_ssize_t row_stride,
+    Py_ssize_t pair_stride,
+) noexcept nogil:
+    scatter_parts(c, rows, lanes, width, out, row_stride, pair_stride)
 
 
 cdef bint pack_here(

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from pyconv import _dtypes
 from pyconv._blocks import is_serial
 from pyconv._caches import detect
+from pyconv._complex import real_bias, real_problem, real_weight
 from pyconv._denormals import is_flushing
 from pyconv._dispatch import Kernels, build_of, kernels
 from pyconv._plan import Plan, make_plan
@@ -126,7 +127,7 @@ class Job:
     __slots__ = ("_axes", "_channels_last", "_integers", "_last", "_narrow", "_problem", "_serial")
 
     def __init__(self, problem: ConvProblem, *, channels_last: bool, axes: int = 2) -> None:
-        self._problem = problem
+        self._problem = problem = real_problem(problem)
         self._channels_last = channels_last
         self._axes = axes
         self._serial = is_serial(problem)
@@ -179,7 +180,7 @@ class Job:
 def _convolve(
     step: Step, x: Array, weight: Array, bias: Array | None, out: Array, axes: int, packs: Packs | None
 ) -> None:
-    threads = step.plan.threads
+    threads = step.plan.blocks.threads
     if packs is not None:
         packed = packs.get(step.packing)
         if packed is None:
@@ -197,6 +198,9 @@ def _summed(step: Step, weight: Array, bias: Array | None) -> tuple[Array, Array
     """Return weight and bias in the dtype that is summed in."""
     if weight.dtype == step.dtype:
         return weight, bias
+    if weight.dtype.kind == "c":
+        p = step.plan.problem
+        return real_weight(weight, pairs=p.ic > p.g * weight.shape[1]), None if bias is None else real_bias(bias)
     return weight.astype(step.dtype), None if bias is None else bias.astype(step.dtype)
 
 
@@ -204,7 +208,7 @@ def _pack(step: Step, weight: Array, bias: Array | None) -> Array:
     """Return bias and weights in the order in which the kernel reads them."""
     packed = empty_result((step.packed_size,), step.dtype)
     weight, bias = _summed(step, weight, bias)
-    step.convolution.pack(weight, bias, packed, step.plan.threads if packed.nbytes >= _SHARED_PACKING else 1)
+    step.convolution.pack(weight, bias, packed, step.plan.blocks.threads if packed.nbytes >= _SHARED_PACKING else 1)
     return packed
 
 
@@ -220,5 +224,5 @@ def job_for(problem: ConvProblem, axes: int, x: Layout, out: Layout) -> Job:
 
 def run(plan: Plan, x: Array, weight: Array, bias: Array | None, out: Array, packs: Packs | None = None) -> None:
     """Carry out one plan on arrays (mb, ic, ih, iw), (oc, ic // g, kh, kw), (oc,) and (mb, oc, oh, ow)."""
-    step = Step.of(plan, plan.threads, kernels())
+    step = Step.of(plan, plan.blocks.threads, kernels())
     _convolve(step, _dtypes.bits(x), weight, bias, _dtypes.bits(out), 2, packs)

@@ -26,7 +26,7 @@ from pyconv._ahead cimport pixels_of
 from pyconv._denormals cimport FLUSHING, float_state, rounds_down, set_float_state
 from pyconv._depthwise cimport MAX_ROWS, channels_fits, depthwise_fits
 from pyconv._instances cimport depthwise_exists
-from pyconv._lowered cimport FLOAT32, FLOAT64, Call, Lowered, Task, Weights, decode
+from pyconv._lowered cimport FLOAT32, FLOAT64, Call, Lowered, Task, Weights, decode, is_split
 from pyconv._split cimport split, start_of
 from pyconv._strip cimport Axis, Image, Segment
 from pyconv._tile cimport DEPTHWISE, DEPTHWISE_CHANNELS, MAX_M, MAX_NV, OC_VECTOR, OW_VECTOR, tile_fits
@@ -84,10 +84,13 @@ cdef inline void run_task_of(
     q.low = 0
     q.ic_first = 0
     q.result = p.result
-    q.narrow = call.narrow
+    q.apart = call.apart
+    q.oc_pair = call.out_pair if is_split(call) else 0
     q.skips = call.packed != NULL and call.skips and (<const real *> call.packed)[p.g * p.group_pitch] != 0
     q.part_space = scratch + p.thread_bytes
     q.tile_pitch = p.tile_bytes // <Py_ssize_t> sizeof(real) if p.n_ic_blk > 1 or p.ic_slice < p.icg else 0
+    image.data = call.x + t.n * call.x_stride[0]
+    image.ic_pair = call.x_pair
     image.ic_stride = call.x_stride[1]
     image.ih_stride = call.x_stride[2]
     image.iw_stride = call.x_stride[3]
@@ -101,7 +104,7 @@ cdef inline void run_task_of(
             q.last = i == p.n_ic_blk - 1
             q.ic_start = i * p.ic_blk
             q.taps.n_ic = min(p.ic_blk, p.icg - q.ic_start)
-            image.data = call.x + t.n * call.x_stride[0] + (t.g * p.icg + q.ic_start) * call.x_stride[1]
+            image.ic = t.g * p.icg + q.ic_start
             if p.role == DEPTHWISE_CHANNELS:
                 multiply_dc(p, call, &t, &q, &image, strip, group, c)
                 continue
@@ -182,30 +185,35 @@ cdef void set_strides(Py_ssize_t *strides, const Py_buffer *array, int axes, bin
         strides[3] = strides[2]  # a column as a row; the stride of an axis of length 1 means nothing
 
 
+cdef Py_ssize_t take_parts(Py_ssize_t *strides, const Py_buffer *array, Py_ssize_t size) noexcept:
+    # From a pair of channels to the next. Elements of twice the expected size are complex: their parts are channels.
+    cdef Py_ssize_t pair = 2 * strides[1]
+    if array.itemsize == 2 * size:
+        pair = strides[1]
+        strides[1] = size
+    return pair
+
+
 cdef class Given:
     """Holds the buffers of weights and bias while they are read."""
 
     cdef:
         Weights weights
         Py_buffer weight, bias
-        bint has_weight, has_bias
 
     def __cinit__(self, weight, bias):
         PyObject_GetBuffer(weight, &self.weight, PyBUF_STRIDES)
-        self.has_weight = True
         set_strides(self.weights.stride, &self.weight, self.weight.ndim - 2, False)
         self.weights.data = <const char *> self.weight.buf
         if bias is not None:
             PyObject_GetBuffer(bias, &self.bias, PyBUF_STRIDES)
-            self.has_bias = True
             self.weights.bias = <const char *> self.bias.buf
             self.weights.bias_stride = self.bias.strides[0]
 
     def __dealloc__(self):
-        if self.has_bias:
-            PyBuffer_Release(&self.bias)
-        if self.has_weight:
-            PyBuffer_Release(&self.weight)
+        # One that was never filled is all zeros, and released as such: nothing happens.
+        PyBuffer_Release(&self.bias)
+        PyBuffer_Release(&self.weight)
 
 
 cdef bint pack_nth(const Lowered *p, const Weights *weights, Py_ssize_t i, real *packed) noexcept nogil:
@@ -249,32 +257,32 @@ cdef class Convolution:
 
     def __cinit__(self, plan):
         cdef Lowered *p = &self.p
-        problem = plan.problem
-        p.role = ROLES[plan.role]
+        problem, tile, blocks = plan.problem, plan.tile, plan.blocks
+        p.role = ROLES[tile.role]
         same = SUMS[0] if problem.dtype in SUMS[0] else SUMS[1]
         p.dtype = FLOAT32 if same is SUMS[0] else FLOAT64
         p.pixel = p.dtype if problem.src_dtype in same else PIXELS.index(problem.src_dtype)
         p.result = p.dtype if problem.dst_dtype in same else PIXELS.index(problem.dst_dtype)
-        p.pixel_bytes, p.lanes = plan.pixel_bytes, plan.lanes
+        p.pixel_bytes, p.lanes = plan.pixel_bytes, tile.lanes
         p.row_reach = (problem.kh - 1) * problem.dh
         p.col_reach = (problem.kw - 1) * problem.dw
         p.padding_mode = PADDING_MODES.index(problem.padding_mode)
         p.mb, p.g, p.oh, p.ow, p.kh, p.kw = problem.mb, plan.g, problem.oh, problem.ow, problem.kh, problem.kw
         p.icg, p.ocg = plan.icg, plan.ocg
-        p.NV = plan.NV
-        for nv, m in enumerate(plan.M, start=1):
+        p.NV = tile.NV
+        for nv, m in enumerate(tile.M, start=1):
             p.M[nv] = m
         p.dh, p.dw, p.sh, p.sw = problem.dh, problem.dw, problem.sh, problem.sw
         p.skips = plan.skips
-        p.slot, p.band, p.l1_ways = plan.slot, plan.band, plan.l1_ways
-        p.g_blk, p.oh_blk, p.ow_blk, p.ic_blk = plan.g_blk, plan.oh_blk, plan.ow_blk, plan.ic_blk
+        p.slot, p.band, p.l1_ways = blocks.slot, blocks.band, plan.l1_ways
+        p.g_blk, p.oh_blk, p.ow_blk, p.ic_blk = blocks.g_blk, blocks.oh_blk, blocks.ow_blk, blocks.ic_blk
         p.n_g_blk = plan.n_g_blk
         p.n_oh_blk, p.n_ow_blk, p.n_ic_blk = plan.n_oh_blk, plan.n_ow_blk, plan.n_ic_blk
-        p.n_oc_task = plan.n_oc_task
+        p.n_oc_task = blocks.n_oc_task
         self._set_channels(plan)
         self._set_strip(plan)
         p.n_tasks, p.tiles_per_task = plan.n_tasks, plan.tiles_per_task
-        p.ic_slice, p.n_waiting = plan.ic_slice, plan.n_waiting
+        p.ic_slice, p.n_waiting = blocks.ic_slice, plan.n_waiting
         p.work_per_task = plan.work_per_task
 
     cdef _set_channels(self, plan):
@@ -289,7 +297,8 @@ cdef class Convolution:
             Lowered *p = &self.p
             Py_ssize_t *offsets
             Segment *segments
-        rows, cols, problem = plan.rows, plan.cols, plan.problem
+        problem, tile, blocks = plan.problem, plan.tile, plan.blocks
+        rows, cols = blocks.rows, blocks.cols
         self.tables = calloc(
             (p.kh + p.kw + p.kh * p.kw) * sizeof(Py_ssize_t)
             + (len(rows.segments) + len(cols.segments)) * sizeof(Segment), 1
@@ -299,17 +308,17 @@ cdef class Convolution:
         offsets = <Py_ssize_t *> self.tables
         segments = <Segment *> (offsets + p.kh + p.kw + p.kh * p.kw)
         p.ic_pitch = cols.length
-        p.row_pitch = plan.strip_ic * p.ic_pitch * plan.slot
-        p.panel_pitch = plan.panel_slots if plan.panel else 0
+        p.row_pitch = plan.strip_ic * p.ic_pitch * blocks.slot
+        p.panel_pitch = plan.panel_slots if blocks.panel else 0
         p.kh_offset = offsets
         p.kw_offset = offsets + p.kh
         p.offset = offsets + p.kh + p.kw
         for k, tap in enumerate(rows.taps):
             p.kh_offset[k] = tap * p.row_pitch
         for k, tap in enumerate(cols.taps):
-            p.kw_offset[k] = tap * plan.slot
+            p.kw_offset[k] = tap * blocks.slot
         for k in range(p.kh * p.kw):
-            p.offset[k] = (p.kh_offset[k // p.kw] + p.kw_offset[k % p.kw]) * plan.vector_bytes // plan.lanes
+            p.offset[k] = (p.kh_offset[k // p.kw] + p.kw_offset[k % p.kw]) * tile.vector_bytes // tile.lanes
         # A strip of channel vectors holds the rows and columns of the image as they are.
         sh, sw = (1, 1) if p.role == DEPTHWISE_CHANNELS else (problem.sh, problem.sw)
         p.rows = Axis(problem.ih, problem.pt, sh, len(rows.segments), segments)
@@ -341,7 +350,8 @@ cdef class Convolution:
         """Convolve ``x`` (mb, ic, ih, iw) with packed weights into ``out`` (mb, oc, oh, ow), any strides.
 
         The batch axis may be missing, and with `axes` 1 the height is. A problem of one row takes images whose rows
-        follow one another as one row. ``flush``: subnormal numbers are zeros.
+        follow one another as one row. Complex ``x`` and ``out`` have half as many channels: each is a pair of the
+        problem's. ``flush``: subnormal numbers are zeros.
         """
         cdef:
             Py_buffer weights
@@ -367,12 +377,15 @@ cdef class Convolution:
     cdef _call(self, Call *call, x, out, Py_ssize_t n_threads, int axes, bint flush):
         cdef:
             Py_buffer xb, ob
+            Py_ssize_t sum_bytes = sizeof(f32) if self.p.dtype == FLOAT32 else sizeof(f64)
         PyObject_GetBuffer(x, &xb, PyBUF_STRIDES)
         try:
             PyObject_GetBuffer(out, &ob, PyBUF_STRIDES | PyBUF_WRITABLE)
             try:
                 set_strides(call.x_stride, &xb, axes, self.p.rows.extent == 1)
                 set_strides(call.out_stride, &ob, axes, self.p.oh == 1)
+                call.x_pair = take_parts(call.x_stride, &xb, self.p.pixel_bytes)
+                call.out_pair = take_parts(call.out_stride, &ob, sum_bytes)
                 call.float_state = float_state() | (FLUSHING if flush else 0)
                 call.x = <const char *> xb.buf
                 call.out = <char *> ob.buf
@@ -398,7 +411,7 @@ cdef class Convolution:
             raise MemoryError(f"{bytes + offset_bytes} bytes of scratch for a convolution")
         call.scratch = <char *> scratch
         call.thread_bytes = thread_bytes
-        call.narrow = p.result != p.dtype
+        call.apart = p.result != p.dtype or is_split(call)
         call.offset = <Py_ssize_t *> (call.scratch + bytes)
         call.in_place = in_place(p, call)
         call.skips = p.skips and not rounds_down(call.float_state)

@@ -22,8 +22,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 import numpy as np
 
 from pyconv import _arguments, _problem, _state_dict
-from pyconv._complex import plan_of
 from pyconv._errors import ConvError
+from pyconv._execute import plan_of
 from pyconv.functional import apply, operator_of
 
 if TYPE_CHECKING:

@@ -70,11 +70,17 @@ cdef struct Call:
     Py_ssize_t thread_bytes  # of it: the plan's, and a block of weights where tasks pack them
     Py_ssize_t *offset  # of every tap in the image, in bytes
     unsigned long float_state  # of the caller, and subnormal numbers as zeros where it asks for that
-    bint narrow         # whether the output's dtype is narrower than the accumulator's
+    bint apart          # whether no tile ends in the output itself: its elements are narrower, or parts of complex ones
     bint skips          # whether the padding may be left out, as the plan would
     bint in_place       # whether channel vectors are read in the image
-    Py_ssize_t x_stride[4]
+    Py_ssize_t x_stride[4]    # of image, channel, row and pixel
     Py_ssize_t out_stride[4]
+    Py_ssize_t x_pair, out_pair  # of pairs of channels (_strip.pxd: channel_at)
+
+
+cdef inline bint is_split(const Call *call) noexcept nogil:
+    # Whether the output's channels are not all one stride apart: parts of complex numbers.
+    return call.out_pair != 2 * call.out_stride[1]
 
 
 cdef struct Task:

@@ -7,7 +7,7 @@
 from pyconv._ahead cimport Ahead, look_ahead
 from pyconv._lowered cimport Call, Lowered, Task
 from pyconv._split cimport Split, size_of, split_by, start_of
-from pyconv._strip cimport Image, uint32, uint64
+from pyconv._strip cimport Image, channel_at, uint32, uint64
 from pyconv._tile cimport OC_VECTOR, OW_VECTOR, Taps
 from pyconv._vector cimport INTEGERS, VECTOR_BYTES, f32, real
 
@@ -42,7 +42,7 @@ cdef inline void gather_panels(
     tiles = pixel_tiles(p, t)
     for k in range((n_ic + CHANNELS_AT_ONCE - 1) // CHANNELS_AT_ONCE):
         ic = k * CHANNELS_AT_ONCE
-        planes.data = image.data + ic * image.ic_stride
+        planes.ic = image.ic + ic
         for i in range(tiles.parts):
             width = size_of(&tiles, i) * p.lanes
             part.ow_start = t.ow_start + first_pixel(p, t, &tiles, i)
@@ -63,7 +63,8 @@ cdef struct Pass:
     Py_ssize_t n_before  # channels in a packed block before these
     Py_ssize_t low  # the kernel's first row that a tile sums
     int result  # dtype of the output
-    bint narrow  # whether that is narrower than the accumulator's, so that no tile ends in the output itself
+    bint apart  # whether no tile ends in the output itself
+    Py_ssize_t oc_pair  # of a complex output: bytes from one pair of channels to the next; else 0
     bint first, last
     bint skips  # whether rows of the kernel that lie in the padding may be left out
     char *part_space  # for a block of weights, where these are not packed yet
@@ -74,7 +75,7 @@ cdef inline char *output_of(
     const Lowered *p, const Call *call, const Task *t, Py_ssize_t oc, Py_ssize_t row, Py_ssize_t col,
 ) noexcept nogil:
     return (
-        call.out + t.n * call.out_stride[0] + (t.g * p.ocg + oc) * call.out_stride[1]
+        call.out + t.n * call.out_stride[0] + channel_at(t.g * p.ocg + oc, call.out_pair, call.out_stride[1])
         + (t.oh_start + row) * call.out_stride[2] + (t.ow_start + col) * call.out_stride[3]
     )
 
@@ -84,7 +85,7 @@ cdef inline bint fits_output(
 ) noexcept nogil:
     # Whether a vector of `width` pixels from the start of a row on can be stored as it is. What reaches past the row
     # lands on the rows below it, where these follow at once: they are this task's and will be written after it.
-    return not call.narrow and call.out_stride[3] == size and (
+    return not call.apart and call.out_stride[3] == size and (
         width <= t.n_ow or (call.out_stride[2] == t.n_ow * size and row * t.n_ow + width <= t.n_oh * t.n_ow)
     )
 
@@ -145,17 +146,45 @@ cdef void run_tile_again(
     run_tile(role, NV, <int> M, strip, weights, &taps, start, q.first, out, pitch)
 
 
+cdef inline void store_channels(
+    const Pass *q, const real *c, Py_ssize_t rows, Py_ssize_t room, Py_ssize_t lanes, Py_ssize_t width,
+    char *out, Py_ssize_t row_stride, Py_ssize_t lane_stride,
+) noexcept nogil:
+    # Rows of pixels, whose lanes are channels.
+    if q.oc_pair:
+        store_parts(c, rows, lanes, width, out, row_stride, q.oc_pair)
+    else:
+        store_tile(q.result, c, rows, room, lanes, width, out, row_stride, lane_stride)
+
+
+cdef inline void store_pixels(
+    const Pass *q, Py_ssize_t oc, const real *c, Py_ssize_t rows, Py_ssize_t room, Py_ssize_t lanes, Py_ssize_t width,
+    char *out, Py_ssize_t row_stride, Py_ssize_t lane_stride,
+) noexcept nogil:
+    # Rows of channels, from output channel `oc` on, whose lanes are pixels.
+    cdef Py_ssize_t r
+    if q.oc_pair:
+        out = out - channel_at(oc, q.oc_pair, row_stride)
+        for r in range(rows):
+            store_tile(
+                q.result, c + r * width, 1, 1, lanes, width, out + channel_at(oc + r, q.oc_pair, row_stride), 0,
+                lane_stride,
+            )
+    else:
+        store_tile(q.result, c, rows, room, lanes, width, out, row_stride, lane_stride)
+
+
 cdef inline void multiply_tile(
     int role, int NV, Py_ssize_t M, Py_ssize_t room, Py_ssize_t lanes, const real *strip, const real *weights, Pass *q,
-    const real *start, real *c, char *out, Py_ssize_t row_stride, Py_ssize_t lane_stride,
+    const real *start, real *c, Py_ssize_t oc, char *out, Py_ssize_t row_stride, Py_ssize_t lane_stride,
 ) noexcept nogil:
     # One tile, from the bias or the sums so far, `start`, to the output or the sums, `c`. Of the scalars that follow
-    # its own, those up to `room` will have their tiles later, in the same task.
+    # its own, those up to `room` will have their tiles later, in the same task. Its first channel is `oc`.
     cdef:
         Py_ssize_t width = NV * (VECTOR_BYTES // <Py_ssize_t> sizeof(real))
         Py_ssize_t lowest = q.low * q.taps.n_kw * (width if role == OC_VECTOR else M)
         Py_ssize_t pitch = width * <Py_ssize_t> sizeof(real)
-        bint direct = q.last and not q.narrow and lanes == width and lane_stride == <Py_ssize_t> sizeof(real)
+        bint direct = q.last and not q.apart and lanes == width and lane_stride == <Py_ssize_t> sizeof(real)
         char *to = <char *> c
     if direct:
         to = out
@@ -165,7 +194,10 @@ cdef inline void multiply_tile(
     if q.taps.n_skipped:
         run_tile_again(role, NV, M, strip, weights, q, start, to, pitch)
     if q.last and not direct:
-        store_tile(q.result, c, M, room, lanes, width, out, row_stride, lane_stride)
+        if role == OC_VECTOR:
+            store_channels(q, c, M, room, lanes, width, out, row_stride, lane_stride)
+        else:
+            store_pixels(q, oc, c, M, room, lanes, width, out, row_stride, lane_stride)
 
 
 cdef inline const real *part_of(
@@ -233,7 +265,7 @@ cdef inline void multiply_oc(
                     m = size_of(&tiles, j)
                     multiply_tile(
                         OC_VECTOR, NV, m, t.n_ow - col, min(width, p.ocg - oc), pixels + row * p.row_pitch + col,
-                        weights, &part, bias if part.first else start, to,
+                        weights, &part, bias if part.first else start, to, t.g * p.ocg + oc,
                         output_of(p, call, t, oc, row, col), call.out_stride[3], call.out_stride[1],
                     )
                     start = start + q.tile_pitch
@@ -274,7 +306,7 @@ cdef inline void multiply_ow(
                 pixels = strip + row * p.row_pitch + (i * p.panel_pitch if p.panel_pitch else col)
                 multiply_tile(
                     OW_VECTOR, NV, m, end - oc, lanes, pixels, weights, q,
-                    bias if q.first else c, c,
+                    bias if q.first else c, c, t.g * p.ocg + oc,
                     output_of(p, call, t, oc, row, col), call.out_stride[1], call.out_stride[3],
                 )
                 c = c + q.tile_pitch

@@ -15,62 +15,30 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from pyconv import _dtypes
-from pyconv._blocks import Tile, choose_blocks, useful_flops
-from pyconv._line import Line
+from pyconv._blocks import Blocks, choose_blocks, useful_flops
 from pyconv._problem import ConvProblem
-from pyconv._tiles import (
-    CACHE_LINE,
-    CHANNEL_VECTORS,
-    Caches,
-    TileTable,
-    ceil_div,
-    choose_tile,
-    item_size,
-    round_up,
-    tile_bytes,
-)
+from pyconv._tiles import CACHE_LINE, Caches, Tile, TileTable, ceil_div, choose_tile, item_size, round_up
 
 _PAGE = 4096  # a first level cache has as many sets as a page has lines
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How a problem is computed. See the module's text; the fields are read by ``_kernels.Convolution``.
+    """How a problem is computed; `_kernels.Convolution` reads it. A set of the first level cache holds `l1_ways` lines.
 
-    ``M[NV - 1]`` is the largest number of scalars that go with NV vectors. ``n_oc_blk`` counts the blocks that the
-    output channels of a group are packed in, ``n_oc_task`` the tasks that share these blocks out. A pass takes
-    ``ic_blk`` input channels through all tiles of a task, a slice ``ic_slice`` of them through those of a block. A task
-    takes ``g_blk`` groups one after the other: more than one where they are small. A ``slot`` of the strip's lines is
-    one element, or as many vectors of channels as are gathered together. The strip is one of whole rows or, where
-    ``panel`` is not 0, one for the so many pixels of each tile, one after the other. Vectors of channels go through
-    `band` rows before the next channels take their turn; a set of the first level cache holds `l1_ways` lines.
+    What it adds to its parts is how many there are of each: tasks, panels, tiles, bytes.
     """
 
     problem: ConvProblem
     isa: str
-    role: str
-    lanes: int
-    NV: int
-    M: tuple[int, ...]
-    g_blk: int
-    oh_blk: int
-    ow_blk: int
-    ic_blk: int
-    n_oc_blk: int
-    n_oc_task: int
-    slot: int
-    band: int
+    tile: Tile
+    blocks: Blocks
     l1_ways: int
-    panel: int
-    ic_slice: int
-    rows: Line
-    cols: Line
-    threads: int
 
     @property
     def g(self) -> int:
-        """Groups, of `icg` input and `ocg` output channels each. Vectors of channels make one group of all."""
-        return 1 if self.role == "dc" else self.problem.g
+        """Groups, of `icg` input and `ocg` output channels each."""
+        return self.tile.groups(self.problem)
 
     @property
     def icg(self) -> int:
@@ -82,24 +50,24 @@ class Plan:
 
     @property
     def n_g_blk(self) -> int:
-        return ceil_div(self.g, self.g_blk)
+        return ceil_div(self.g, self.blocks.g_blk)
 
     @property
     def n_oh_blk(self) -> int:
-        return ceil_div(self.problem.oh, self.oh_blk)
+        return ceil_div(self.problem.oh, self.blocks.oh_blk)
 
     @property
     def n_ow_blk(self) -> int:
-        return ceil_div(self.problem.ow, self.ow_blk)
+        return ceil_div(self.problem.ow, self.blocks.ow_blk)
 
     @property
     def n_ic_blk(self) -> int:
-        return ceil_div(self.icg, self.ic_blk)
+        return ceil_div(self.icg, self.blocks.ic_blk)
 
     @property
     def n_tasks(self) -> int:
         p = self.problem
-        return p.mb * self.n_g_blk * self.n_oh_blk * self.n_ow_blk * self.n_oc_task
+        return p.mb * self.n_g_blk * self.n_oh_blk * self.n_ow_blk * self.blocks.n_oc_task
 
     @property
     def flops(self) -> int:
@@ -111,20 +79,24 @@ class Plan:
         """Operations of a task, and 50 for each element that is gathered or stored: the time it takes in memory."""
         p = self.problem
         tasks = max(1, self.n_tasks)
-        gathered = self.g_blk * self.n_ic_blk * self.n_panels * self.panel_slots
+        gathered = self.blocks.g_blk * self.n_ic_blk * self.n_panels * self.panel_slots
         return self.flops // tasks + 50 * (gathered + p.mb * p.oc * p.oh * p.ow // tasks) + 1
 
     @property
     def oc_units(self) -> int:
-        """What the output channels of a group are counted in: vectors where channels are in vectors."""
-        return ceil_div(self.ocg, self.lanes) if self.role in CHANNEL_VECTORS else self.ocg
+        """What the output channels of a group are packed in: vectors of them, or single ones."""
+        return self.tile.oc_units(self.problem)
+
+    @property
+    def n_oc_blk(self) -> int:
+        """Blocks of these units, as wide as the tile; the tasks share them out."""
+        return self.tile.n_oc_blk(self.problem)
 
     @property
     def unit_pitch(self) -> int:
         """Elements of one unit's packed bias and weights. A bias has as many as a vector, whichever way vectors run."""
         p = self.problem
-        width = self.lanes if self.role in CHANNEL_VECTORS else 1
-        return self.lanes + width * self.icg * p.kh * p.kw
+        return self.tile.lanes + self.tile.unit * self.icg * p.kh * p.kw
 
     @property
     def group_pitch(self) -> int:
@@ -138,17 +110,17 @@ class Plan:
         From three times on it takes less time to pack all of them first (measured); so it does memory, where a block is
         that large.
         """
-        times = self.problem.mb * self.n_oh_blk * self.n_ow_blk
-        at_hand = self.role in ("oc", "dw") or (self.role == "ow" and self.oh_blk == 1)
-        smaller = self.threads * self.part_bytes <= round_up(self.packed_size * item_size(self.problem), CACHE_LINE)
+        p, role, b = self.problem, self.tile.role, self.blocks
+        times = p.mb * self.n_oh_blk * self.n_ow_blk
+        at_hand = role in ("oc", "dw") or (role == "ow" and b.oh_blk == 1)
+        smaller = b.threads * self.part_bytes <= round_up(self.packed_size * item_size(p), CACHE_LINE)
         return times <= 2 and self.n_ic_blk == 1 and at_hand and smaller
 
     @property
     def part_bytes(self) -> int:
         """Bytes of the largest block's bias and one slice of its weights, packed."""
         p = self.problem
-        width = self.lanes if self.role in CHANNEL_VECTORS else 1
-        unit = self.lanes + width * self.ic_slice * p.kh * p.kw
+        unit = self.tile.lanes + self.tile.unit * self.blocks.ic_slice * p.kh * p.kw
         return round_up(ceil_div(self.oc_units, self.n_oc_blk) * unit * item_size(p), CACHE_LINE)
 
     @property
@@ -159,7 +131,7 @@ class Plan:
         """
         if self.n_ic_blk > 1:
             return self.tiles_per_task
-        return self.tiles_per_block if self.ic_slice < self.ic_blk else 1
+        return self.tiles_per_block if self.blocks.ic_slice < self.blocks.ic_blk else 1
 
     @property
     def skips(self) -> bool:
@@ -170,7 +142,7 @@ class Plan:
         """
         p = self.problem
         padded = p.padding_mode == "zeros" and p.pt + p.pb > 0 and p.kh > 1
-        return padded and self.role in ("oc", "ow") and self.n_ic_blk == 1
+        return padded and self.tile.role in ("oc", "ow") and self.n_ic_blk == 1
 
     @property
     def packed_size(self) -> int:
@@ -185,16 +157,18 @@ class Plan:
     @property
     def strip_ic(self) -> int:
         """Channels of the reduction that lie beside one another in the strip; the others are lanes of a slot."""
-        return 1 if self.role == "dc" else self.ic_blk
+        return 1 if self.tile.role == "dc" else self.blocks.ic_blk
 
     @property
     def n_panels(self) -> int:
-        return ceil_div(self.ow_blk, self.panel) if self.panel else 1
+        b = self.blocks
+        return ceil_div(b.ow_blk, b.panel) if b.panel else 1
 
     @property
     def panel_slots(self) -> int:
         """Elements of a panel; of the strip, where it is one of whole rows."""
-        return self.rows.length * self.strip_ic * self.cols.length * self.slot
+        b = self.blocks
+        return b.rows.length * self.strip_ic * b.cols.length * b.slot
 
     @property
     def strip_bytes(self) -> int:
@@ -203,37 +177,35 @@ class Plan:
     @property
     def tiles_per_task(self) -> int:
         """Tiles of a full task, at most."""
-        return ceil_div(self.n_oc_blk, self.n_oc_task) * self.tiles_per_block
+        return ceil_div(self.n_oc_blk, self.blocks.n_oc_task) * self.tiles_per_block
 
     @property
     def tiles_per_block(self) -> int:
         """Tiles of one block of output channels in a full task, at most."""
-        if self.role in CHANNEL_VECTORS:
-            per_row = max(ceil_div(self.ow_blk, m) for m in self.M[: self.NV] if m)
+        tile, b = self.tile, self.blocks
+        if tile.in_channels:
+            per_row = max(ceil_div(b.ow_blk, m) for m in tile.M[: tile.NV] if m)
         else:
-            per_row = ceil_div(ceil_div(self.ow_blk, self.lanes), self.NV)
-        return self.oh_blk * per_row
+            per_row = ceil_div(ceil_div(b.ow_blk, tile.lanes), tile.NV)
+        return b.oh_blk * per_row
 
     @property
     def tile_bytes(self) -> int:
         """Buffer of one tile; under ``"dc"``, of a band of rows."""
-        if self.role == "dc":
-            # The last vector of channels, if it is not full, waits here for a band of rows; of columns, where these are
-            # fewer than a tile's pixels and the tiles run down them.
-            down = min(self.band, self.ow_blk, self.M[0] - 1) * self.oh_blk if self.ocg % self.lanes else 0
-            return round_up(max(self.band * self.ow_blk, down), 16) * self.vector_bytes
-        return tile_bytes(self.role, self.NV, self.M, self.vector_bytes)
+        tile, b = self.tile, self.blocks
+        if tile.role != "dc":
+            return tile.bytes
+        # The last vector of channels, if it is not full, waits here for a band of rows; of columns, where these are
+        # fewer than a tile's pixels and the tiles run down them.
+        down = min(b.band, b.ow_blk, tile.M[0] - 1) * b.oh_blk if self.ocg % tile.lanes else 0
+        return round_up(max(b.band * b.ow_blk, down), 16) * tile.vector_bytes
 
     @property
     def thread_bytes(self) -> int:
         """Scratch of one thread: a strip and the buffers of the tiles in flight."""
         # A slice's tiles leave the sums that they start from: they may have to start again.
-        sets = 2 if self.ic_slice < self.ic_blk else 1
+        sets = 2 if self.blocks.ic_slice < self.blocks.ic_blk else 1
         return self.strip_bytes + sets * self.n_waiting * self.tile_bytes + CACHE_LINE
-
-    @property
-    def vector_bytes(self) -> int:
-        return self.lanes * item_size(self.problem)
 
     @property
     def scratch_bytes(self) -> int:
@@ -241,26 +213,20 @@ class Plan:
 
         A single call takes `part_bytes` for each thread in addition, or `packed_size` elements in all.
         """
-        return self.threads * self.thread_bytes
+        return self.blocks.threads * self.thread_bytes
 
     @property
     def packing(self) -> str:
         """Equal for plans that share one packed copy of the weights."""
         p = self.problem
-        return f"{self.isa} {self.role in CHANNEL_VECTORS} {self.lanes} {self.n_oc_blk} {p.dtype} {self.g} {self.skips}"
+        return f"{self.isa} {self.tile.in_channels} {self.tile.lanes} {self.n_oc_blk} {p.dtype} {self.g} {self.skips}"
 
     def __str__(self) -> str:
-        p = self.problem
-        tile = {
-            "oc": f"{self.M[self.NV - 1]} pixels x {self.NV} vectors of {self.lanes} output channels",
-            "ow": f"{self.M[self.NV - 1]} output channels x {self.NV} vectors of {self.lanes} pixels",
-            "dw": f"{self.M[self.NV - 1]} rows x {self.NV} vectors of {self.lanes} pixels",
-            "dc": f"{self.M[self.NV - 1]} pixels x {self.lanes} channels",
-        }[self.role]
-        role = {"oc": "oc-vector", "ow": "ow-vector", "dw": "depthwise", "dc": "channel vectors"}[self.role]
+        p, b = self.problem, self.blocks
+        role = {"oc": "oc-vector", "ow": "ow-vector", "dw": "depthwise", "dc": "channel vectors"}[self.tile.role]
         return (
-            f"{self.isa}, {role}, tile {tile}, blocks of {self.oh_blk}x{self.ow_blk} of {p.oh}x{p.ow} pixels, "
-            f"{self.n_tasks} tasks on {self.threads} thread{'s' if self.threads != 1 else ''}, "
+            f"{self.isa}, {role}, tile {self.tile}, blocks of {b.oh_blk}x{b.ow_blk} of {p.oh}x{p.ow} pixels, "
+            f"{self.n_tasks} tasks on {b.threads} thread{'s' if b.threads != 1 else ''}, "
             f"{self.scratch_bytes / 1024:.0f} KiB scratch"
         )
 
@@ -291,18 +257,5 @@ def make_plan(
     tile : (role, NV, M), optional
         Use this variant instead of the cheapest (tests and benchmarks go through all of them).
     """
-    if tile is None:
-        role, nv = choose_tile(problem, table, caches, channels_last)
-        most = table.most(role)
-    else:
-        role, nv, m = tile
-        most = tuple(min(m, largest) for largest in table.most(role))
-    if role == "dw" and problem.kh not in (1, 3):  # no more rows than the kernel's: each would need a case of its own
-        most = tuple(min(m, problem.kh) for m in most)
-    chosen = Tile(role, nv, most, table.vector_bytes // item_size(problem), table.vector_bytes, table.fmas)
-    b = choose_blocks(problem, chosen, caches, threads)
-    return Plan(
-        problem, table.isa, role, chosen.lanes, nv, most, b.g_blk, b.oh_blk, b.ow_blk, b.ic_blk,
-        chosen.n_oc_blk(problem), b.n_oc_task, b.slot, b.band, caches.l1 // _PAGE, b.panel, b.ic_slice, b.rows, b.cols,
-        b.threads,
-    )  # fmt: skip
+    chosen = table.tile(problem, *(tile or choose_tile(problem, table, caches, channels_last)))
+    return Plan(problem, table.isa, chosen, choose_blocks(problem, chosen, caches, threads), caches.l1 // _PAGE)

@@ -68,6 +68,17 @@ cdef inline void scatter(
                 (<real *> (out + r * row_stride + k * lane_stride))[0] = c[r * width + k]
 
 
+cdef inline void scatter_parts(
+    const real *c, Py_ssize_t rows, Py_ssize_t lanes, Py_ssize_t width, char *out, Py_ssize_t row_stride,
+    Py_ssize_t pair_stride,
+) noexcept nogil:
+    # Lanes are real and imaginary parts in turn: a complex number is one move. The output is aligned to parts only.
+    cdef Py_ssize_t r, k
+    for k in range(lanes // 2):
+        for r in range(rows):
+            memcpy(out + k * pair_stride + r * row_stride, c + r * width + 2 * k, 2 * sizeof(real))
+
+
 ctypedef fused narrow:
     half
     brain

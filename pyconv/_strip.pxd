@@ -68,9 +68,25 @@ cdef struct Axis:
 
 
 cdef struct Image:
-    const char *data  # of one image and group
-    Py_ssize_t ic_stride, ih_stride, iw_stride  # bytes
+    const char *data  # of channel 0
+    Py_ssize_t ic  # the first channel to be gathered
+    Py_ssize_t ic_pair, ic_stride, ih_stride, iw_stride  # bytes, as in `channel_at`
     int padding_mode
+
+
+cdef inline Py_ssize_t channel_at(Py_ssize_t c, Py_ssize_t pair, Py_ssize_t stride) noexcept nogil:
+    # Where channel c lies, in bytes from the first. The parts of complex numbers are two neighbours, whatever their
+    # channels are apart; other channels are as far from each other as pairs of them are.
+    return (c >> 1) * pair + (c & 1) * stride
+
+
+cdef inline Py_ssize_t channel_of(const Image *image, Py_ssize_t ic) noexcept nogil:
+    return channel_at(image.ic + ic, image.ic_pair, image.ic_stride)
+
+
+cdef inline bint is_regular(const Image *image) noexcept nogil:
+    # Whether all channels are one stride apart.
+    return image.ic_pair == 2 * image.ic_stride
 
 
 cdef struct Run:
@@ -200,11 +216,13 @@ cdef inline void gather_row(
         Py_ssize_t s, ic, j
         bint borders, zeros, filled
         Py_ssize_t stride = cols.step * image.iw_stride
-        bint channels_last = n_ic > 1 and image.ic_stride == sizeof(pixel) and stride != sizeof(pixel)
+        bint regular = is_regular(image)
+        bint channels_last = regular and n_ic > 1 and image.ic_stride == sizeof(pixel) and stride != sizeof(pixel)
         Run run
         real *slots
         const pixel *channel
         const pixel *inside
+        const real *first
     for s in range(cols.n_segments):
         run = known[s] if s < KNOWN_RUNS else run_of(cols, &cols.segments[s], start, n)
         slots = row + cols.segments[s].offset
@@ -215,18 +233,19 @@ cdef inline void gather_row(
         zeros = image.padding_mode == ZEROS
         filled = False
         if pixel is real:
-            if stride == sizeof(pixel) and not borders and not overhang:
-                copy_rows(slots, ic_pitch, inside, image.ic_stride, n_ic, run.count)
+            first = <const real *> (<const char *> inside + channel_of(image, 0))
+            if regular and stride == sizeof(pixel) and not borders and not overhang:
+                copy_rows(slots, ic_pitch, first, image.ic_stride, n_ic, run.count)
                 continue
             if channels_last and run.high > run.low:
-                transpose_inside(slots + run.low, ic_pitch, inside, stride, n_ic, run.high - run.low)
+                transpose_inside(slots + run.low, ic_pitch, first, stride, n_ic, run.high - run.low)
                 filled = True
         for ic in range(n_ic):
             if zeros and not filled:
                 if borders or overhang:
                     clear_ends(slots, run.low, run.high, run.count + overhang)
             elif borders or overhang:
-                channel = <const pixel *> (<const char *> line + ic * image.ic_stride)
+                channel = <const pixel *> (<const char *> line + channel_of(image, ic))
                 gather_border(slots, channel, image, cols, &run, 0, run.low)
                 gather_border(slots, channel, image, cols, &run, run.high, run.count)
                 for j in range(run.count, run.count + overhang):
@@ -234,7 +253,7 @@ cdef inline void gather_row(
             if not filled and run.high > run.low:
                 gather_inside(
                     slots + run.low,
-                    <const pixel *> (<const char *> inside + ic * image.ic_stride),
+                    <const pixel *> (<const char *> inside + channel_of(image, ic)),
                     stride, run.high - run.low,
                 )
             slots = slots + ic_pitch
@@ -271,7 +290,7 @@ cdef inline void gather(
 
 cdef inline bint is_dense(const Image *image, Py_ssize_t pixel_bytes) noexcept nogil:
     # Whether `gather_dense` serves: neighbouring pixels, zeros around.
-    return image.iw_stride == pixel_bytes and image.padding_mode == ZEROS
+    return image.iw_stride == pixel_bytes and image.padding_mode == ZEROS and is_regular(image)
 
 
 cdef inline void copy_every(real *slots, const real *source, Py_ssize_t step, Py_ssize_t n) noexcept nogil:
@@ -400,7 +419,7 @@ cdef inline void gather_dense(
         if run.high <= run.low:
             continue
         row = row + run.low * row_pitch
-        line = image.data + (run.first + run.low * rows.step) * image.ih_stride
+        line = image.data + channel_of(image, 0) + (run.first + run.low * rows.step) * image.ih_stride
         if at_once and cols.step == 2:
             gather_phases(
                 2, row, row_pitch, ic_pitch, line, row_step, image.ic_stride, cols, parts, &phases,

@@ -1,4 +1,4 @@
-"""The tiles that a build offers, what each would cost, and the choice.
+"""A tile, those that a build offers, what each would cost, and the choice.
 
 The cost of a tile for one tap, in cycles, is that of its scarcest resource (`tile_cycles`); what leaves the registers
 costs more (`store_cycles`). Every role and every NV is priced with all its tails (ragged output channels, ragged rows),
@@ -20,6 +20,86 @@ CACHE_LINE = 64
 L2_STREAM = 16
 CHANNEL_VECTORS = ("oc", "dc")  # the roles whose vectors are made of output channels
 _MAX_NV = 4
+
+
+def ceil_div(a: int, b: int) -> int:
+    return -(-a // b)
+
+
+def round_up(a: int, b: int) -> int:
+    return ceil_div(a, b) * b
+
+
+def item_size(problem: ConvProblem) -> int:
+    """Bytes of an accumulator."""
+    return _dtypes.item_size(problem.dtype)
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """The tile of a plan: ``M[NV - 1]`` is the largest number of scalars that go with NV vectors of `lanes`."""
+
+    role: str
+    NV: int
+    M: tuple[int, ...]
+    lanes: int
+    vector_bytes: int
+    fmas: int
+
+    @property
+    def largest(self) -> int:
+        """Scalars that go with all its vectors."""
+        return self.M[self.NV - 1]
+
+    @property
+    def in_channels(self) -> bool:
+        """Whether its vectors are made of output channels."""
+        return self.role in CHANNEL_VECTORS
+
+    @property
+    def pixels(self) -> int:
+        """Pixels of a row that it computes."""
+        return self.largest if self.in_channels else self.NV * self.lanes
+
+    @property
+    def overhang(self) -> int:
+        """Pixels that its vectors may reach past a row."""
+        return 0 if self.in_channels else self.lanes - 1
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of the buffer that its sums pass through: rows of up to NV vectors.
+
+        Rows are transposed 8 at a time. Under oc-vector, a block of fewer vectors has longer columns of scalars.
+        """
+        shapes = [(m, v) for v, m in enumerate(self.M[: self.NV], start=1) if self.role == "oc" or v == self.NV]
+        return max(round_up(m, 8) * v for m, v in shapes) * self.vector_bytes
+
+    @property
+    def unit(self) -> int:
+        """Output channels that are packed together: a vector of them, or one."""
+        return self.lanes if self.in_channels else 1
+
+    def groups(self, p: ConvProblem) -> int:
+        """Count the groups: vectors of channels make one of all."""
+        return 1 if self.role == "dc" else p.g
+
+    def oc_units(self, p: ConvProblem) -> int:
+        """Count the units of a group's output channels."""
+        return ceil_div(p.oc // self.groups(p), self.unit)
+
+    def n_oc_blk(self, p: ConvProblem) -> int:
+        """Count the blocks of the output channels of a group, as wide as the tile."""
+        return ceil_div(self.oc_units(p), {"oc": self.NV, "ow": self.largest, "dw": 1, "dc": 1}[self.role])
+
+    def __str__(self) -> str:
+        vectors = f"{self.NV} vector{'s' if self.NV > 1 else ''} of {self.lanes}"
+        return {
+            "oc": f"{self.largest} pixels x {vectors} output channels",
+            "ow": f"{self.largest} output channels x {vectors} pixels",
+            "dw": f"{self.largest} rows x {vectors} pixels",
+            "dc": f"{self.largest} pixels x {self.lanes} channels",
+        }[self.role]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +142,14 @@ class TileTable:
         """Return the largest M for NV = 1, 2, 3, 4; 0 where none fits, or the build has no such role."""
         return dict(self.largest).get(role, (0,) * _MAX_NV)
 
+    def tile(self, p: ConvProblem, role: str, nv: int, m: int | None = None) -> Tile:
+        """Return the tile of this role with up to nv vectors, and with as many scalars as fit or at most m."""
+        limits = [] if m is None else [m]
+        if role == "dw" and p.kh not in (1, 3):  # no more rows than the kernel's: each would need a case of its own
+            limits.append(p.kh)
+        most = tuple(min([largest, *limits]) for largest in self.most(role))
+        return Tile(role, nv, most, self.vector_bytes // item_size(p), self.vector_bytes, self.fmas)
+
 
 @dataclass(frozen=True, slots=True)
 class Caches:
@@ -69,28 +157,6 @@ class Caches:
 
     l1: int
     l2: int
-
-
-def ceil_div(a: int, b: int) -> int:
-    return -(-a // b)
-
-
-def round_up(a: int, b: int) -> int:
-    return ceil_div(a, b) * b
-
-
-def item_size(problem: ConvProblem) -> int:
-    """Bytes of an accumulator."""
-    return _dtypes.item_size(problem.dtype)
-
-
-def tile_bytes(role: str, nv: int, most: tuple[int, ...], vector_bytes: int) -> int:
-    """Bytes of the buffer that a tile's accumulators pass through: rows of up to nv vectors.
-
-    Rows are transposed 8 at a time. Under oc-vector, a block of fewer vectors has longer columns of scalars.
-    """
-    shapes = [(m, v) for v, m in enumerate(most[:nv], start=1) if role == "oc" or v == nv]
-    return max(round_up(m, 8) * v for m, v in shapes) * vector_bytes
 
 
 def tile_cycles(m: int, nv: int, vector_loads: float, table: TileTable) -> float:

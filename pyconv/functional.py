@@ -14,9 +14,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from pyconv import _arguments
-from pyconv._complex import ComplexJob, job_of
 from pyconv._dtypes import plain
-from pyconv._execute import Job, empty_result
+from pyconv._execute import Job, empty_result, job_for
 from pyconv._problem import ConvProblem, conv_problem
 
 if TYPE_CHECKING:
@@ -268,7 +267,7 @@ class Call(NamedTuple):
     """An operator on inputs of one shape, layout and dtype."""
 
     problem: ConvProblem
-    job: Job | ComplexJob
+    job: Job
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
     channels_last: bool
@@ -298,7 +297,7 @@ def prepare(operator: Operator, shape: tuple[int, ...], strides: tuple[int, ...]
     dense = tuple(o.weight_dtype.itemsize * math.prod(order[axis + 1 :]) for axis in range(len(order)))
     if channels_last:
         dense = (*dense[:-3], dense[-1], *dense[-3:-1])
-    job = job_of(problem, o.ndim, (shape, strides), (result, dense))
+    job = job_for(problem, o.ndim, (shape, strides), (result, dense))
     return Call(problem, job, result, o.weight_dtype, channels_last)
 
 
@@ -320,7 +319,7 @@ def apply(
         return result
     target = _arguments.output(out, call.shape, call.dtype)
     if _arguments.is_apart(target, x, weight, bias):
-        job = job_of(call.problem, operator.ndim, (x.shape, x.strides), (target.shape, target.strides))
+        job = job_for(call.problem, operator.ndim, (x.shape, x.strides), (target.shape, target.strides))
         job.run(x, weight, bias, target, threads, packs)
     else:
         result = call.empty()

@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 
 from _problems import Call, Case
-from _values import gaussian
+from _values import complex_integers, gaussian
 
 
 def peak() -> int:
@@ -25,9 +25,10 @@ def peak() -> int:
 
 def main(case: Case) -> None:
     """Print the difference that the call makes."""
-    call = Call(case, gaussian)
+    family = complex_integers if case.dtype.startswith("complex") else gaussian
+    call = Call(case, family)
     # What is there once and for all: the code, the threads and their stacks.
-    Call(Case((8, 8, 32, 32), (8, 8, 3, 3), dtype=case.dtype, threads=case.threads)).run()
+    Call(Case((8, 8, 32, 32), (8, 8, 3, 3), dtype=case.dtype, threads=case.threads), family).run()
     ctypes.CDLL(None).malloc_trim(0)
     Path("/proc/self/clear_refs").write_text("5")  # the peak is now what is resident
     before = peak()

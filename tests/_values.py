@@ -73,11 +73,13 @@ def short_floats(p: ConvProblem, rng: np.random.Generator) -> Triple:
 
 
 def complex_integers(p: ConvProblem, rng: np.random.Generator) -> Triple:
-    """Parts so small that no sum rounds."""
+    """Parts so small that no sum rounds; an image of another dtype has no imaginary ones."""
     x, weight, bias = (
         (rng.integers(-9, 10, shape) + 1j * rng.integers(-9, 10, shape)).astype(p.dst_dtype)
         for shape in (_x_shape(p), _weight_shape(p), (p.oc,))
     )
+    if p.src_dtype != p.dst_dtype:
+        x = np.abs(x.real).astype(p.src_dtype)
     return x, weight, bias
 
 

@@ -107,6 +107,15 @@ def test_complex_numbers(dtype: str) -> None:
         assert np.array_equal(call.run(isa), expected), f"{isa}: {call.case!r}"
 
 
+@pytest.mark.parametrize("src_dtype", ["bool", "uint8", "int16"])
+@pytest.mark.parametrize("dtype", ["complex64", "complex128"])
+def test_complex_weights_and_an_image_without_imaginary_parts(dtype: str, src_dtype: str) -> None:
+    for case in cases(20, first=3000):
+        call = Call(replace(case, dtype=dtype, src_dtype=src_dtype), complex_integers)
+        expected = call.reference(np.complex128).astype(dtype)
+        assert np.array_equal(call.run(), expected), repr(call.case)
+
+
 @pytest.mark.parametrize("dtype", ["complex64", "complex128"])
 def test_complex_weights_of_any_layout(dtype: str) -> None:
     for oc, ic, k in ((1, 2, 1), (2, 2, 1), (2, 47, 1), (3, 2, 2)):

@@ -38,6 +38,12 @@ def test_guard_pages(edge: str, part: int) -> None:
 
 @posix
 @pytest.mark.parametrize("edge", ["end", "start"])
+def test_guard_pages_of_complex_numbers(edge: str) -> None:
+    assert survive(edge, "complex", 2000, len(seeds(150))) == len(seeds(150))
+
+
+@posix
+@pytest.mark.parametrize("edge", ["end", "start"])
 def test_guard_pages_at_corners(edge: str) -> None:
     """The shapes that have broken other libraries, in both dtypes."""
     assert survive(edge, "corners", 0, 10_000) == 2 * sum(map(len, corners().values()))
@@ -73,6 +79,8 @@ SCRATCH = {
     "pointwise": Case((1, 64, 224, 224), (8, 64, 1, 1), threads=2),
     "one wide row": Case((1, 8, 2_000_000), (8, 8, 3), padding=1, threads=2),
     "integer image": Case((1, 3, 2048, 2048), (1, 3, 3, 3), src_dtype="uint8", padding=1),
+    "complex": Case((1, 64, 224, 224), (8, 64, 3, 3), dtype="complex64", padding=1, threads=2),
+    "integer image, complex weights": Case((1, 64, 224, 224), (8, 64, 3, 3), src_dtype="uint8", dtype="complex128"),
     "channels last": Case((1, 64, 224, 224), (8, 64, 3, 3), x_layout="channels_last"),
     "strides": Case((1, 16, 224, 224), (8, 16, 3, 3), x_layout="sliced", out_layout="negative"),
     "padded by a mode": Case((1, 32, 224, 224), (8, 32, 3, 3), padding=100, padding_mode="reflect", threads=2),

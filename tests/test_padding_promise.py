@@ -116,7 +116,9 @@ def slices(request: pytest.FixtureRequest) -> Iterator[bool]:
 
     def plan(*given: object) -> Plan:
         whole = make_plan(*given)
-        return replace(whole, ic_slice=1) if sliced and whole.role == "oc" and whole.n_ic_blk == 1 else whole
+        if not sliced or whole.tile.role != "oc" or whole.n_ic_blk > 1:
+            return whole
+        return replace(whole, blocks=replace(whole.blocks, ic_slice=1))
 
     # Other cache sizes, if equal ones: what was planned before is forgotten.
     caches = replace(_execute.CACHES)

@@ -40,25 +40,25 @@ def plan(problem: ConvProblem, threads: int = 1, caches: Caches = CACHES) -> Pla
 
 
 def test_an_ordinary_layer_puts_its_output_channels_into_vectors() -> None:
-    assert plan(LAYER).role == "oc"
-    assert plan(LAYER).lanes == 16
+    assert plan(LAYER).tile.role == "oc"
+    assert plan(LAYER).tile.lanes == 16
 
 
 def test_few_output_channels_put_pixels_into_vectors() -> None:
-    assert plan(replace(LAYER, oc=3)).role == "ow"
+    assert plan(replace(LAYER, oc=3)).tile.role == "ow"
 
 
 def test_depthwise_has_a_tile_of_its_own_where_one_exists() -> None:
-    assert plan(DEPTHWISE).role == "dw"
-    assert plan(replace(DEPTHWISE, dh=2, pt=2, pb=2)).role == "dw"
-    assert plan(replace(DEPTHWISE, dh=2, sh=2, pt=2, pb=2, oh=28)).role == "dc"
-    assert plan(replace(DEPTHWISE, kh=2, pt=0, pb=1)).role == "dc"
+    assert plan(DEPTHWISE).tile.role == "dw"
+    assert plan(replace(DEPTHWISE, dh=2, pt=2, pb=2)).tile.role == "dw"
+    assert plan(replace(DEPTHWISE, dh=2, sh=2, pt=2, pb=2, oh=28)).tile.role == "dc"
+    assert plan(replace(DEPTHWISE, kh=2, pt=0, pb=1)).tile.role == "dc"
 
 
 def test_depthwise_vectors_are_channels_where_these_are_neighbours_or_rows_are_short() -> None:
-    assert make_plan(DEPTHWISE, AVX512, CACHES, 1, channels_last=True).role == "dc"
-    assert plan(replace(DEPTHWISE, ih=14, iw=14, oh=14, ow=14)).role == "dc"
-    assert plan(replace(DEPTHWISE, g=3, ic=3, oc=3, ih=14, iw=14, oh=14, ow=14)).role == "dw"
+    assert make_plan(DEPTHWISE, AVX512, CACHES, 1, channels_last=True).tile.role == "dc"
+    assert plan(replace(DEPTHWISE, ih=14, iw=14, oh=14, ow=14)).tile.role == "dc"
+    assert plan(replace(DEPTHWISE, g=3, ic=3, oc=3, ih=14, iw=14, oh=14, ow=14)).tile.role == "dw"
 
 
 @pytest.mark.parametrize("ic", [1, 64, 512, 4096, 65536])
@@ -86,22 +86,22 @@ def test_a_last_vector_of_channels_finds_room(channels: int) -> None:
         for ow in (*range(1, 20), 30, 500, 3001):
             p = replace(DEPTHWISE, g=channels, ic=channels, oc=channels, ih=oh, iw=ow, oh=oh, ow=ow)
             chosen = make_plan(p, AVX512, CACHES, 1, channels_last=True)
-            if chosen.role != "dc":
+            if chosen.tile.role != "dc":
                 continue
-            for rows in {chosen.oh_blk, oh % chosen.oh_blk}:
-                for columns in {chosen.ow_blk, ow % chosen.ow_blk}:
-                    down = columns < min(rows, chosen.M[0])
+            for rows in {chosen.blocks.oh_blk, oh % chosen.blocks.oh_blk}:
+                for columns in {chosen.blocks.ow_blk, ow % chosen.blocks.ow_blk}:
+                    down = columns < min(rows, chosen.tile.M[0])
                     band, length = (columns, rows) if down else (rows, columns)
-                    assert min(band, chosen.band) * length * chosen.vector_bytes <= chosen.tile_bytes, p
+                    assert min(band, chosen.blocks.band) * length * chosen.tile.vector_bytes <= chosen.tile_bytes, p
 
 
 def test_a_large_map_reads_the_larger_of_weights_and_image_once() -> None:
     deep = replace(LAYER, ic=512, oc=512, ih=28, iw=28, oh=28, ow=28)
     wide = replace(LAYER, ih=224, iw=224, oh=224, ow=224)
     assert plan(deep).n_ic_blk > 1
-    assert (plan(deep).n_oh_blk, plan(deep).n_oc_task > 1) == (1, True)
+    assert (plan(deep).n_oh_blk, plan(deep).blocks.n_oc_task > 1) == (1, True)
     assert plan(wide).n_ic_blk > 1
-    assert (plan(wide).n_oh_blk > 1, plan(wide).n_oc_task) == (True, 1)
+    assert (plan(wide).n_oh_blk > 1, plan(wide).blocks.n_oc_task) == (True, 1)
 
 
 def pointwise(ic: int, size: int, oc: int) -> ConvProblem:
@@ -111,19 +111,19 @@ def pointwise(ic: int, size: int, oc: int) -> ConvProblem:
 
 def test_pixels_that_overflow_the_first_level_cache_come_in_panels() -> None:
     deep = make_plan(pointwise(512, 28, 128), AVX2, HALF_L2, 1)
-    assert deep.role == "ow"
-    assert deep.panel == deep.cols.length == deep.NV * deep.lanes
+    assert deep.tile.role == "ow"
+    assert deep.blocks.panel == deep.blocks.cols.length == deep.tile.NV * deep.tile.lanes
     assert deep.n_panels > 1
-    assert deep.strip_bytes == 4 * deep.n_panels * 512 * deep.panel
+    assert deep.strip_bytes == 4 * deep.n_panels * 512 * deep.blocks.panel
     shallow = make_plan(pointwise(64, 56, 256), AVX2, HALF_L2, 1)
-    assert (shallow.role, shallow.panel, shallow.n_panels) == ("ow", 0, 1)
+    assert (shallow.tile.role, shallow.blocks.panel, shallow.n_panels) == ("ow", 0, 1)
 
 
 def test_scalars_that_overflow_the_first_level_cache_come_in_whole_lines() -> None:
     deep = make_plan(pointwise(832, 7, 128), AVX2, HALF_L2, 1, tile=("oc", 2, 6))
-    assert (deep.n_ow_blk, deep.ow_blk, deep.cols.length) == (2, 25, 32)
+    assert (deep.n_ow_blk, deep.blocks.ow_blk, deep.blocks.cols.length) == (2, 25, 32)
     shallow = make_plan(pointwise(64, 7, 384), AVX2, HALF_L2, 1, tile=("oc", 2, 6))
-    assert (shallow.n_ow_blk, shallow.cols.length) == (1, 49)
+    assert (shallow.n_ow_blk, shallow.blocks.cols.length) == (1, 49)
 
 
 def test_weights_that_overflow_the_second_level_cache_are_fetched_once() -> None:
@@ -135,7 +135,7 @@ def test_weights_that_overflow_the_second_level_cache_are_fetched_once() -> None
 
 def test_heavy_weights_are_fetched_once_under_small_maps() -> None:
     expand = make_plan(pointwise(512, 7, 2048), AVX2, HALF_L2, 1, tile=("oc", 2, 6))
-    assert (expand.n_ow_blk, expand.cols.length, expand.ic_slice) == (1, 64, 512)
+    assert (expand.n_ow_blk, expand.blocks.cols.length, expand.blocks.ic_slice) == (1, 64, 512)
     beyond_the_cache = make_plan(pointwise(1024, 14, 512), AVX2, HALF_L2, 1, tile=("oc", 2, 6))
     assert beyond_the_cache.n_ow_blk == 7
 
@@ -144,16 +144,16 @@ def test_pixels_and_weights_beyond_the_second_level_cache_come_in_slices() -> No
     small = replace(LAYER, ic=512, oc=512, ih=7, iw=7, oh=7, ow=7)
     chosen = make_plan(small, AVX2, HALF_L2, 1, tile=("oc", 3, 4))
     assert chosen.n_ic_blk == 1
-    assert chosen.ic_slice < 512 == chosen.ic_blk
-    assert HALF_L2.l2 // 8 < chosen.ic_slice * (3 * 64 + 9 * 3 * 32) <= HALF_L2.l2 // 4
-    assert make_plan(small, AVX2, replace(HALF_L2, l2=2 << 20), 1, tile=("oc", 3, 4)).ic_slice == 512
+    assert chosen.blocks.ic_slice < 512 == chosen.blocks.ic_blk
+    assert HALF_L2.l2 // 8 < chosen.blocks.ic_slice * (3 * 64 + 9 * 3 * 32) <= HALF_L2.l2 // 4
+    assert make_plan(small, AVX2, replace(HALF_L2, l2=2 << 20), 1, tile=("oc", 3, 4)).blocks.ic_slice == 512
 
 
 def test_threads_share_out_heavy_weights_and_the_rows_of_light_ones() -> None:
     heavy = make_plan(replace(LAYER, ic=512, oc=512, ih=7, iw=7, oh=7, ow=7), AVX2, HALF_L2, 2)
-    assert (heavy.n_oc_task, heavy.n_oh_blk) == (4, 1)
+    assert (heavy.blocks.n_oc_task, heavy.n_oh_blk) == (4, 1)
     light = make_plan(LAYER, AVX2, HALF_L2, 2)
-    assert light.n_oc_task == 1
+    assert light.blocks.n_oc_task == 1
     assert light.n_oh_blk >= 4
 
 
@@ -172,7 +172,7 @@ def test_a_pass_sums_enough_taps_to_pay_for_its_sums() -> None:
     deep = replace(LAYER, ic=512, oc=512, ih=28, iw=28, oh=28, ow=28)
     chosen = make_plan(deep, AVX2, HALF_L2, 1, tile=("oc", 3, 4))
     assert chosen.n_ic_blk > 1
-    assert 512 <= 9 * chosen.ic_blk < 600
+    assert 512 <= 9 * chosen.blocks.ic_blk < 600
 
 
 def test_a_strip_of_many_rows_holds_fewer_channels() -> None:
@@ -195,8 +195,8 @@ def test_units_of_half_the_width_leave_time_to_stream_weights() -> None:
 def test_few_taps_take_no_more_accumulators_than_can_wait_to_be_stored() -> None:
     first = replace(LAYER, ic=3, ih=224, iw=224, oh=224, ow=224)
     chosen = make_plan(first, replace(AVX512, fmas=1), CACHES, 1)
-    assert chosen.role == "ow"
-    assert chosen.M[chosen.NV - 1] * chosen.NV <= 16
+    assert chosen.tile.role == "ow"
+    assert chosen.tile.largest * chosen.tile.NV <= 16
 
 
 def test_an_empty_batch_has_a_plan() -> None:
@@ -205,26 +205,26 @@ def test_an_empty_batch_has_a_plan() -> None:
 
 def test_scratch_is_that_of_each_thread() -> None:
     chosen = plan(LAYER, threads=4)
-    assert chosen.threads == 4
+    assert chosen.blocks.threads == 4
     assert chosen.scratch_bytes == 4 * chosen.thread_bytes
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3, 8, 64])
 def test_threads_get_tasks(threads: int) -> None:
     chosen = plan(LAYER, threads)
-    assert 1 <= chosen.threads <= threads
-    assert chosen.n_tasks >= chosen.threads
-    assert chosen.n_oc_task <= chosen.n_oc_blk
+    assert 1 <= chosen.blocks.threads <= threads
+    assert chosen.n_tasks >= chosen.blocks.threads
+    assert chosen.blocks.n_oc_task <= chosen.n_oc_blk
 
 
 def test_small_work_runs_on_one_thread() -> None:
     tiny = replace(LAYER, ic=1, oc=1, ih=8, iw=8, oh=8, ow=8)
-    assert plan(tiny, threads=64).threads == 1
+    assert plan(tiny, threads=64).blocks.threads == 1
 
 
 def test_a_small_map_is_split_by_output_channels() -> None:
     small = replace(LAYER, ic=512, oc=512, ih=1, iw=7, oh=1, ow=7, kh=1, pt=0, pb=0)
-    assert plan(small, threads=8).n_oc_task > 1
+    assert plan(small, threads=8).blocks.n_oc_task > 1
 
 
 def test_the_printed_plan_says_what_matters() -> None:

@@ -55,7 +55,7 @@ def role(trial: Trial) -> str:
     settings = (trial.stride, trial.padding, trial.dilation, trial.groups, trial.padding_mode)
     x, weight, bias = trial.integers
     operator = functional.operator_of(weight.ndim - 2, weight, bias, _arguments.settings(*settings))
-    return str(functional.prepare(operator, x.shape, x.strides, x.dtype).job.step(None).plan.role)
+    return str(functional.prepare(operator, x.shape, x.strides, x.dtype).job.step(None).plan.tile.role)
 
 
 def test_the_trials_cover_every_role(isa: str) -> None:

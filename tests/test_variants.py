@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 
 from pyconv import _reference
+from pyconv._complex import real_problem
 from pyconv._dispatch import Kernels, forced
+from pyconv._dtypes import ACCUMULATOR
 from pyconv._execute import CACHES, run
 from pyconv._plan import Plan, make_plan
 from pyconv._problem import ConvProblem
@@ -40,15 +42,24 @@ def lanes_and_tiles(kernels: Kernels, dtype: str, role: str) -> tuple[int, list[
     return kernels.tiles.vector_bytes // np.dtype(dtype).itemsize, tiles
 
 
-def check(plan: Plan, rng: np.random.Generator) -> None:
-    """Compare integers, which every order of summation gets exactly, in both layouts of the output."""
-    p = plan.problem
-    x = rng.integers(-8, 9, (p.mb, p.ic, p.ih, p.iw)).astype(p.dtype)
-    weight = rng.integers(-8, 9, (p.oc, p.ic // p.g, p.kh, p.kw)).astype(p.dtype)
-    bias = rng.integers(-8, 9, p.oc).astype(p.dtype)
-    expected = _reference.conv(p, x, weight, bias)
-    channels_last = np.full((p.mb, p.oh, p.ow, p.oc), np.nan, p.dtype).transpose(0, 3, 1, 2)
-    for out in (np.full((p.mb, p.oc, p.oh, p.ow), np.nan, p.dtype), channels_last):
+def check(plan: Plan, rng: np.random.Generator, as_given: ConvProblem | None = None) -> None:
+    """Compare integers, which every order of summation gets exactly, in both layouts of the output.
+
+    `as_given` is the problem, where it is one of complex numbers.
+    """
+    p = as_given or plan.problem
+
+    def draw(*shape: int) -> np.ndarray:
+        values = rng.integers(-8, 9, (2, *shape))
+        return (values[0] + 1j * values[1] if as_given else values[0]).astype(p.dst_dtype)
+
+    images = draw(p.mb, p.ic, p.ih, p.iw)
+    weight, bias = draw(p.oc, p.ic // p.g, p.kh, p.kw), draw(p.oc)
+    expected = _reference.conv(p, images, weight, bias, np.complex128 if as_given else np.float64)
+    planes = np.full((p.mb, p.oc, p.oh, p.ow), np.nan, p.dst_dtype)
+    channels_last = np.full((p.mb, p.oh, p.ow, p.oc), np.nan, p.dst_dtype).transpose(0, 3, 1, 2)
+    other = np.ascontiguousarray(images.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2)
+    for x, out in ((images, planes), (images, channels_last), (other, planes)):
         for packs in (None, {}):  # weights for this call, weights to be kept
             out[...] = np.nan
             run(plan, x, weight, bias, out, packs)
@@ -111,7 +122,34 @@ def test_every_tile_in_slices(isa: str, dtype: str) -> None:
                     )
                     whole = make_plan(p, kernels.tiles, CACHES, 1, False, (role, nv, m))
                     assert whole.n_ic_blk == 1
-                    check(replace(whole, ic_slice=2), rng)
+                    check(replace(whole, blocks=replace(whole.blocks, ic_slice=2)), rng)
+
+
+@pytest.mark.parametrize("dtype", ["complex64", "complex128"])
+def test_every_tile_of_complex_numbers(isa: str, dtype: str) -> None:
+    """Pairs of channels, of which a tile may begin or end in the middle; in passes and slices, too."""
+    rng = np.random.default_rng(5)
+    with forced(isa) as kernels:
+        lanes = 2 * kernels.tiles.vector_bytes // np.dtype(dtype).itemsize
+        for role, nv, m in kernels.module.variants():
+            if role == "dw" or (role == "dc" and lanes == 2):  # a pair of channels into a pair needs other tiles
+                continue
+            g, icg, ocg, ow = {
+                "oc": (2, 3, nv * lanes // 2, m),
+                "ow": (2, 3, (m + 1) // 2, nv * lanes),
+                "dc": (lanes // 2, 1, 1, m),
+            }[role]
+            for kh, kw in ((1, 1), (2, 3)):
+                for more, caches in enumerate((CACHES, Caches(64, 256))):
+                    numbers = problem(
+                        dtype, g=g, icg=icg, ocg=ocg + more * (role != "dc"), oh=2, ow=ow + more, kh=kh, kw=kw, sh=1,
+                        sw=1 + more,
+                    )  # fmt: skip
+                    numbers = replace(numbers, dtype=ACCUMULATOR[dtype])
+                    plan = make_plan(real_problem(numbers), kernels.tiles, caches, 1, False, (role, nv, m))
+                    check(plan, rng, numbers)
+                    if role == "oc" and plan.n_ic_blk == 1:
+                        check(replace(plan, blocks=replace(plan.blocks, ic_slice=1)), rng, numbers)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -203,4 +241,4 @@ def test_the_plan_names_listed_tiles_only(isa: str) -> None:
             g, icg, ocg, oh, ow, kh, kw = (int(n) for n in rng.integers(1, [5, 20, 200, 60, 130, 8, 8]))
             p = problem("float32", g=g, icg=icg, ocg=ocg, oh=oh, ow=ow, kh=kh, kw=kw, sh=1, sw=1)
             plan = make_plan(p, kernels.tiles, CACHES, 2)
-            assert (plan.role, plan.NV, plan.M[plan.NV - 1]) in listed
+            assert (plan.tile.role, plan.tile.NV, plan.tile.largest) in listed

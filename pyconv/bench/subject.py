@@ -64,4 +64,4 @@ def plan_of(call: Callable[[], object]) -> Plan:
 
 def short(plan: Plan) -> str:
     """Name role and tile: ``oc 8x3``."""
-    return f"{plan.role} {plan.M[plan.NV - 1]}x{plan.NV}"
+    return f"{plan.tile.role} {plan.tile.largest}x{plan.tile.NV}"

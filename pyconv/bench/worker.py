@@ -39,6 +39,7 @@ import numpy as np
 
 import pyconv
 from pyconv._dispatch import forced
+from pyconv._tiles import item_size
 from pyconv.bench import adapters, residence, subject
 from pyconv.bench.errors import UnsupportedError
 from pyconv.bench.layer import Layer
@@ -231,7 +232,7 @@ class Worker:
             "plan": str(plan),
             "plan_short": self._subject.short(plan),
             "workspace": plan.scratch_bytes,
-            "packed": plan.packed_size * plan.vector_bytes // plan.lanes,
+            "packed": plan.packed_size * item_size(plan.problem),
             "tiles": tiles_of(plan),
         }
 

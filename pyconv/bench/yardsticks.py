@@ -80,16 +80,16 @@ def _pool(threads: int) -> ThreadPoolExecutor:
 
 def tiles_of(plan: Plan) -> list[Tile]:
     """Name every tile that a plan runs, except those of depthwise convolutions, which cannot be run alone."""
-    if plan.role in ("dw", "dc"):
+    p, tile = plan.problem, plan.tile
+    if tile.role in ("dw", "dc"):
         return []
-    p = plan.problem
-    vectors, scalars = p.oc // p.g, plan.ow_blk
-    if plan.role == "ow":
+    vectors, scalars = p.oc // p.g, plan.blocks.ow_blk
+    if tile.role == "ow":
         vectors, scalars = scalars, vectors
     return [
-        (plan.role, nv, m, p.kw)
-        for nv, _ in even_tails(ceil_div(vectors, plan.lanes), plan.NV)
-        for m, _ in even_tails(scalars, plan.M[nv - 1] if plan.role == "oc" else plan.M[plan.NV - 1])
+        (tile.role, nv, m, p.kw)
+        for nv, _ in even_tails(ceil_div(vectors, tile.lanes), tile.NV)
+        for m, _ in even_tails(scalars, tile.M[nv - 1] if tile.role == "oc" else tile.largest)
     ]
 
 
