@@ -2,7 +2,7 @@
 #
 # Every function of a .pxd file is inlined where it is called. A door is where that ends: one C function for each role
 # of the tile and kernel, for each gather and for the rest that wants all the registers, small enough to be compiled
-# well.
+# well. Turns of many taps (_tile.pxd) are for builds that take a tap with few instructions: there the loop counts.
 
 from pyconv._channels cimport gather_channels
 from pyconv._half cimport brain, half
@@ -15,41 +15,61 @@ from pyconv._store cimport scatter_as, scatter_parts
 from pyconv._strip cimport (
     Image, gather, gather_dense, int16, int32, int64, int8, is_dense, pixel, uint16, uint32, uint64, uint8,
 )
-from pyconv._tile cimport ANY, DEPTHWISE_CHANNELS, OC_VECTOR, ONE, OW_VECTOR, PAIR, Taps
-from pyconv._vector cimport INTEGERS, f32, f32v, f64, f64v, real, vec
+from pyconv._tile cimport ANY, DEPTHWISE_CHANNELS, FOUR, OC_VECTOR, ONE, OW_VECTOR, ROW, SQUARE, Taps
+from pyconv._vector cimport FUSED, INTEGERS, f32, f32v, f64, f64v, real, tile_code, vec
 
-cdef void oc_1x1(
+cdef tile_code oc_1x1(
     int NV, int M, const real *strip, const real *weights, const Taps *taps,
     const vec *start, bint first, char *out, Py_ssize_t pitch,
 ) noexcept nogil:
-    if taps.n_ic % 2 == 0:
-        by_nv(OC_VECTOR, PAIR, NV, M, strip, weights, taps, start, first, out, pitch)
+    if FUSED and taps.n_ic % 4 == 0:
+        by_nv(OC_VECTOR, FOUR, NV, M, strip, weights, taps, start, first, out, pitch)
     else:
         by_nv(OC_VECTOR, ONE, NV, M, strip, weights, taps, start, first, out, pitch)
 
 
-cdef void oc_taps(
+cdef tile_code oc_3x3(
     int NV, int M, const real *strip, const real *weights, const Taps *taps,
     const vec *start, bint first, char *out, Py_ssize_t pitch,
 ) noexcept nogil:
-    by_nv(OC_VECTOR, ANY, NV, M, strip, weights, taps, start, first, out, pitch)
+    by_nv(OC_VECTOR, SQUARE, NV, M, strip, weights, taps, start, first, out, pitch)
 
 
-cdef void ow_1x1(
+cdef tile_code oc_taps(
     int NV, int M, const real *strip, const real *weights, const Taps *taps,
     const vec *start, bint first, char *out, Py_ssize_t pitch,
 ) noexcept nogil:
-    if taps.n_ic % 2 == 0:
-        by_nv(OW_VECTOR, PAIR, NV, M, strip, weights, taps, start, first, out, pitch)
+    if FUSED and taps.n_kw == 3:
+        by_nv(OC_VECTOR, ROW, NV, M, strip, weights, taps, start, first, out, pitch)
+    else:
+        by_nv(OC_VECTOR, ANY, NV, M, strip, weights, taps, start, first, out, pitch)
+
+
+cdef tile_code ow_1x1(
+    int NV, int M, const real *strip, const real *weights, const Taps *taps,
+    const vec *start, bint first, char *out, Py_ssize_t pitch,
+) noexcept nogil:
+    if FUSED and taps.n_ic % 4 == 0:
+        by_nv(OW_VECTOR, FOUR, NV, M, strip, weights, taps, start, first, out, pitch)
     else:
         by_nv(OW_VECTOR, ONE, NV, M, strip, weights, taps, start, first, out, pitch)
 
 
-cdef void ow_taps(
+cdef tile_code ow_3x3(
     int NV, int M, const real *strip, const real *weights, const Taps *taps,
     const vec *start, bint first, char *out, Py_ssize_t pitch,
 ) noexcept nogil:
-    by_nv(OW_VECTOR, ANY, NV, M, strip, weights, taps, start, first, out, pitch)
+    by_nv(OW_VECTOR, SQUARE, NV, M, strip, weights, taps, start, first, out, pitch)
+
+
+cdef tile_code ow_taps(
+    int NV, int M, const real *strip, const real *weights, const Taps *taps,
+    const vec *start, bint first, char *out, Py_ssize_t pitch,
+) noexcept nogil:
+    if FUSED and taps.n_kw == 3:
+        by_nv(OW_VECTOR, ROW, NV, M, strip, weights, taps, start, first, out, pitch)
+    else:
+        by_nv(OW_VECTOR, ANY, NV, M, strip, weights, taps, start, first, out, pitch)
 
 
 cdef void dw_1s1(
@@ -128,13 +148,20 @@ cdef inline void run_tile_vec(
     int role, int NV, int M, const real *strip, const real *weights, const Taps *taps,
     const vec *start, bint first, char *out, Py_ssize_t pitch,
 ) noexcept nogil:
+    cdef:
+        bint point = taps.n_kw == taps.n_kh == 1
+        bint square = FUSED and taps.n_kw == taps.n_kh == 3 and taps.n_skipped == 0
     if role == OC_VECTOR:
-        if taps.n_kw == taps.n_kh == 1:
+        if point:
             oc_1x1(NV, M, strip, weights, taps, start, first, out, pitch)
+        elif square:
+            oc_3x3(NV, M, strip, weights, taps, start, first, out, pitch)
         else:
             oc_taps(NV, M, strip, weights, taps, start, first, out, pitch)
-    elif taps.n_kw == taps.n_kh == 1:
+    elif point:
         ow_1x1(NV, M, strip, weights, taps, start, first, out, pitch)
+    elif square:
+        ow_3x3(NV, M, strip, weights, taps, start, first, out, pitch)
     else:
         ow_taps(NV, M, strip, weights, taps, start, first, out, pitch)
 

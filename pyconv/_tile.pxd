@@ -24,7 +24,8 @@
 # Georganas et al., "Anatomy of High-Performance Deep Learning Convolutions on SIMD Architectures", SC 2018.
 
 from pyconv._vector cimport (
-    INTEGERS, VECTOR_BYTES, VECTOR_REGISTERS, assume, in_register, muladd, prefetch, real, vec,
+    INTEGERS, VECTOR_BYTES, VECTOR_REGISTERS, assume, broadcast, by_itself, in_register, muladd_each,
+    prefetch, real, vec,
 )
 
 cdef enum:
@@ -63,13 +64,15 @@ cdef inline bint tile_fits(const int M, const int NV) noexcept nogil:
 
 
 cdef enum:
-    # How many taps a turn of the innermost loop takes, and where they lie. Fewer turns are fewer instructions, which
-    # counts where two threads share a core (measured beside a busy one: 4 to 10 %; else nothing). More than two taps
-    # gain nothing: the compiler moves accumulators from register to register between them (measured for the rows of
-    # kernels of three columns: they lose 3 %).
-    ANY = 0    # one, anywhere
-    ONE = 1    # that of a 1x1 kernel
-    PAIR = 2   # those of two channels, an even number in all, under a 1x1 kernel
+    # How many taps a turn of the innermost loop takes, and where they lie. Each tap of a tile of 6x2 takes 20
+    # instructions; where two threads share a core, those of the loop around it take their time, too (measured beside a
+    # busy one, with 21 to 23 instructions a tap instead of 25: 10 to 30 %, in 1x1 kernels 1 to 9 %; on a core of its
+    # own nothing). Builds that take a tap with more instructions gain too little for the size of the code.
+    ANY = 0     # one, anywhere
+    ROW = 1     # three: a row of a kernel of three columns
+    SQUARE = 2  # nine: a 3x3 kernel
+    ONE = 3     # that of a 1x1 kernel
+    FOUR = 4    # those of four channels under a 1x1 kernel, whose channels are a multiple of 4
 
 
 cdef inline void multiply_tap(
@@ -77,18 +80,29 @@ cdef inline void multiply_tap(
 ) noexcept nogil:
     cdef:
         vec b[MAX_NV]
-        real a
+        vec a
         int m, v
         const real *scalars = pixel if role == OC_VECTOR else weights
         const vec *vectors = <const vec *> (weights if role == OC_VECTOR else pixel)
     for v in range(NV):
         b[v] = vectors[v]
-        if 1 < M <= 3:  # for so few uses the compiler would rather load it for each
+        if NV == 2 or 1 < M <= 3 and NV == 1:  # else the compiler would rather load it for each use
             in_register(b[v])
     for m in range(M):
-        a = scalars[m]
+        a = broadcast(scalars[m], b[0])
+        in_register(a)
         for v in range(NV):
-            acc[m * NV + v] = muladd(acc[m * NV + v], b[v], a)
+            acc[m * NV + v] = muladd_each(acc[m * NV + v], b[v], a)
+
+
+cdef inline void multiply_row(
+    const int role, const int NV, const int M, vec *acc, const char *pixel, Py_ssize_t second, Py_ssize_t third,
+    const real *weights, Py_ssize_t width,
+) noexcept nogil:
+    # Three taps: the first one's, and `second` and `third` bytes from there.
+    multiply_tap(role, NV, M, acc, <const real *> pixel, weights)
+    multiply_tap(role, NV, M, acc, <const real *> (pixel + second), weights + width)
+    multiply_tap(role, NV, M, acc, <const real *> (pixel + third), weights + 2 * width)
 
 
 cdef inline void tile(
@@ -101,43 +115,80 @@ cdef inline void tile(
         vec acc[MAX_ACCUMULATORS]
         int m, v
         Py_ssize_t _i, t
-        Py_ssize_t n = taps.n_ic // 2 if SHAPE == PAIR else taps.n_ic
+        Py_ssize_t n = taps.n_ic // 4 if SHAPE == FOUR else taps.n_ic
         Py_ssize_t n_taps = taps.n_taps
         Py_ssize_t width = NV * (VECTOR_BYTES // sizeof(real)) if role == OC_VECTOR else M
+        Py_ssize_t ic_pitch = taps.ic_pitch * <Py_ssize_t> sizeof(real)
+        Py_ssize_t ahead_pitch = taps.ahead_pitch
         const char *ahead = taps.ahead
-        const char *pixel
+        const char *pixel = <const char *> strip  # 0, of a channel; under a 3x3 kernel in its first row's first tap
+        const char *row
+        const char *tap
+        const char *second_row = pixel
+        const char *third_row = pixel
+        Py_ssize_t second = 0
+        Py_ssize_t third = 0
         Py_ssize_t step = NV
-        Py_ssize_t spread = 1
+        Py_ssize_t between = 1
     # A loop that may be skipped costs registers: the accumulators would have to survive two ways around it.
     assume(n > 0)
     assume(n_taps > 0)
+    if SHAPE == ROW or SHAPE == SQUARE:
+        assume(n_taps >= 3)
+        second = taps.offset[1] - taps.offset[0]
+        third = taps.offset[2] - taps.offset[0]
+    if SHAPE == SQUARE:
+        second_row = pixel + taps.offset[3]
+        third_row = pixel + taps.offset[6]
+        pixel = pixel + taps.offset[0]
     if first:
-        step, spread = (0, 1) if role == OC_VECTOR else (1, 0)
+        step, between = (0, 1) if role == OC_VECTOR else (1, 0)
     for m in range(M):
         for v in range(NV):
-            acc[m * NV + v] = start[v * spread]
+            acc[m * NV + v] = start[v * between]
         start = start + step
     for _i in range(n):
         prefetch(ahead)
-        ahead = ahead + taps.ahead_pitch
         if SHAPE == ONE:
-            multiply_tap(role, NV, M, acc, strip, weights)
+            multiply_tap(role, NV, M, acc, <const real *> pixel, weights)
             weights = weights + width
-        elif SHAPE == PAIR:
-            prefetch(ahead)
-            ahead = ahead + taps.ahead_pitch
-            multiply_tap(role, NV, M, acc, strip, weights)
-            strip = strip + taps.ic_pitch
-            multiply_tap(role, NV, M, acc, strip, weights + width)
-            weights = weights + 2 * width
+        elif SHAPE == FOUR:
+            prefetch(ahead + ahead_pitch)
+            prefetch(ahead + 2 * ahead_pitch)
+            prefetch(ahead + 3 * ahead_pitch)
+            multiply_tap(role, NV, M, acc, <const real *> pixel, weights)
+            multiply_tap(role, NV, M, acc, <const real *> (pixel + ic_pitch), weights + width)
+            multiply_tap(role, NV, M, acc, <const real *> (pixel + 2 * ic_pitch), weights + 2 * width)
+            multiply_tap(role, NV, M, acc, <const real *> (pixel + 3 * ic_pitch), weights + 3 * width)
+            weights = weights + 4 * width
+            pixel = pixel + 3 * ic_pitch
+            ahead = ahead + 3 * ahead_pitch
+        elif SHAPE == SQUARE:
+            multiply_row(role, NV, M, acc, pixel, second, third, weights, width)
+            multiply_row(role, NV, M, acc, second_row, second, third, weights + 3 * width, width)
+            multiply_row(role, NV, M, acc, third_row, second, third, weights + 6 * width, width)
+            second_row = second_row + ic_pitch
+            third_row = third_row + ic_pitch
+            weights = weights + 9 * width
+        elif SHAPE == ROW:
+            for t in range(n_taps // 3):
+                row = pixel + taps.offset[3 * t]
+                multiply_tap(role, NV, M, acc, <const real *> row, weights)
+                tap = row + second
+                by_itself(tap)
+                multiply_tap(role, NV, M, acc, <const real *> tap, weights + width)
+                tap = row + third
+                by_itself(tap)
+                multiply_tap(role, NV, M, acc, <const real *> tap, weights + 2 * width)
+                weights = weights + 3 * width
         else:
             for t in range(n_taps):
-                pixel = <const char *> strip + taps.offset[t]
-                multiply_tap(role, NV, M, acc, <const real *> pixel, weights)
+                multiply_tap(role, NV, M, acc, <const real *> (pixel + taps.offset[t]), weights)
                 weights = weights + width
-        strip = strip + taps.ic_pitch
-        if SHAPE == ANY:
+        if SHAPE == ANY or SHAPE == ROW:
             weights = weights + taps.n_skipped * width
+        pixel = pixel + ic_pitch
+        ahead = ahead + ahead_pitch
     for m in range(M):
         for v in range(NV):
             (<vec *> (out + m * pitch))[v] = acc[m * NV + v]

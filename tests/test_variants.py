@@ -102,10 +102,12 @@ def test_every_kernel_of_every_tile(isa: str, dtype: str) -> None:
             if role in ("dw", "dc"):
                 continue
             ocg, ow = (nv * lanes, m) if role == "oc" else (m, nv * lanes)
-            for kh, kw in ((1, 1), *((2, width) for width in WIDTHS)):
-                p = problem(dtype, g=1, icg=3, ocg=ocg, oh=1, ow=ow, kh=kh, kw=kw, sh=1, sw=1)
-                # A cache so small that the channels come in several passes.
-                check(make_plan(p, kernels.tiles, Caches(64, 256), 1, False, (role, nv, m)), rng)
+            for icg, kh, kw in ((3, 1, 1), (8, 1, 1), (3, 3, 3), *((3, 2, width) for width in WIDTHS)):
+                for sw in (1, 2):  # where the taps of a row are neighbours, and where they are not
+                    p = problem(dtype, g=1, icg=icg, ocg=ocg, oh=2, ow=ow, kh=kh, kw=kw, sh=1, sw=sw)
+                    check(make_plan(p, kernels.tiles, CACHES, 1, False, (role, nv, m)), rng)
+                    # A cache so small that the channels come in several passes.
+                    check(make_plan(p, kernels.tiles, Caches(64, 256), 1, False, (role, nv, m)), rng)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -165,18 +167,19 @@ def test_every_tile_fuses(isa: str, dtype: str) -> None:
     with forced(isa) as kernels:
         lanes = kernels.tiles.vector_bytes // np.dtype(dtype).itemsize
         for role, nv, m in kernels.module.variants():
-            for kh, kw in [(3, 3)] if role == "dw" else [(1, 1), (1, 3), (1, 4)]:
+            rows = [(1, 1, 1), (1, 1, 3), (1, 1, 4)]  # channels, and rows and columns of the kernel
+            for icg, kh, kw in {"dw": [(1, 3, 3)], "dc": rows}.get(role, [*rows, (4, 1, 1), (1, 3, 3)]):
                 g, ocg, oh, ow = {
                     "oc": (1, nv * lanes, 1, m),
                     "ow": (1, m, 1, nv * lanes),
                     "dw": (1, 1, m, nv * lanes),
                     "dc": (lanes, 1, 1, m),
                 }[role]
-                bordered = problem(dtype, g=g, icg=1, ocg=ocg, oh=oh, ow=ow, kh=kh, kw=kw, sh=1, sw=1)
+                bordered = problem(dtype, g=g, icg=icg, ocg=ocg, oh=oh, ow=ow, kh=kh, kw=kw, sh=1, sw=1)
                 p = replace(bordered, ih=oh + kh - 1, iw=ow + kw - 1, pt=0, pl=0)
                 x = np.full((p.mb, p.ic, p.ih, p.iw), 1 + e, dtype)
-                weight = np.zeros((p.oc, 1, kh, kw), dtype)
-                weight[:, :, -1, -1] = 1 + e
+                weight = np.zeros((p.oc, icg, kh, kw), dtype)
+                weight[:, -1, -1, -1] = 1 + e
                 out = np.empty((p.mb, p.oc, p.oh, p.ow), dtype)
                 plan = make_plan(p, kernels.tiles, CACHES, 1, False, (role, nv, m))
                 run(plan, x, weight, np.full(p.oc, -1, dtype), out)
