@@ -214,7 +214,8 @@ def _check_channels(x: Shape, weight: Shape, bias: Shape | None, groups: int) ->
     if len(weight) != len(x):
         raise ConvError(
             f"Expected {len(weight)}-dimensional input for {len(weight)}-dimensional weight "
-            f"{list(weight)}, but got {len(x)}-dimensional input of size {list(x)} instead"
+            f"{list(weight)}, but got {len(x)}-dimensional input of size {list(x)} instead: "
+            f"conv{len(x) - 2}d takes a weight of {len(x)} dimensions"
         )
     oc, ic = weight[0], weight[1] * groups
     if oc < groups:

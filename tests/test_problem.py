@@ -159,7 +159,7 @@ FAULTS: list[tuple[str, dict[str, Any]]] = [
     (r"non-positive stride is not supported: got stride=\(1, 0\)", {"stride": (1, 0)}),
     (r"dilation should be greater than zero, but got \[0, 0\]", {"dilation": 0}),
     (r"Expected 3-dimensional input for 3-dimensional weight \[8, 4, 3\], but got 4-dimensional "
-     r"input of size \[1, 4, 5, 5\] instead", {"weight": (8, 4, 3)}),
+     r"input of size \[1, 4, 5, 5\] instead: conv2d takes a weight of 4 dimensions", {"weight": (8, 4, 3)}),
     (r"Given groups=16, expected weight to be at least 16 at dimension 0, but got weight of size "
      r"\[8, 4, 3, 3\] instead", {"groups": 16}),
     (r"Given groups=3, expected weight to be divisible by 3 at dimension 0, but got weight of size "
