@@ -218,8 +218,8 @@ class Plan:
     @property
     def packing(self) -> str:
         """Equal for plans that share one packed copy of the weights."""
-        p = self.problem
-        return f"{self.isa} {self.tile.in_channels} {self.tile.lanes} {self.n_oc_blk} {p.dtype} {self.g} {self.skips}"
+        p, t = self.problem, self.tile
+        return f"{self.isa} {t.in_channels} {t.lanes} {self.n_oc_blk} {p.dtype} {self.g} {self.icg} {self.skips}"
 
     def __str__(self) -> str:
         p, b = self.problem, self.blocks

@@ -117,6 +117,17 @@ def test_complex_weights_and_an_image_without_imaginary_parts(dtype: str, src_dt
 
 
 @pytest.mark.parametrize("dtype", ["complex64", "complex128"])
+def test_a_frozen_complex_layer_takes_images_with_and_without_imaginary_parts(dtype: str) -> None:
+    """In turn: what it packed for the one kind is not read for the other."""
+    layer = pyconv.Conv2d(3, 4, 3, dtype=dtype, rng=0)
+    photo = np.random.default_rng(0).integers(0, 256, (1, 3, 8, 8)).astype(np.uint8)
+    expected = layer(photo.astype(dtype))
+    layer.eval()
+    for image in (photo, photo.astype(dtype), photo):
+        np.testing.assert_allclose(layer(image), expected, rtol=1e-4)
+
+
+@pytest.mark.parametrize("dtype", ["complex64", "complex128"])
 def test_complex_weights_of_any_layout(dtype: str) -> None:
     for oc, ic, k in ((1, 2, 1), (2, 2, 1), (2, 47, 1), (3, 2, 2)):
         values = np.arange(1, 1 + oc * ic * k * k).reshape(oc, ic, k, k)
