@@ -1,7 +1,7 @@
 # From numbers known at run time to constants known at compile time: every instance of the register tiles.
 #
-# Every function of a .pxd file is inlined where it is called, so each role gets one C function, and one for 1x1 kernels
-# (_doors.pxi), small enough to be compiled well, whose body is one of these ladders.
+# Every function of a .pxd file is inlined where it is called, so each role gets a C function for each kind of
+# kernel (_doors.pxi), small enough to be compiled well, whose body is one of these ladders.
 #
 # An instance that would not fit into the registers of this build is never called, and is compiled to nothing. The
 # Python list of what exists (`variants` in _kernels.pyx) comes from the same two predicates.

@@ -164,7 +164,7 @@ def tile_cycles(m: int, nv: int, vector_loads: float, table: TileTable) -> float
 
     One or two multiply-adds are issued a cycle, six instructions in all; an accumulator is ready again after 4 cycles.
     Two loads are issued a cycle, but of 64 bytes one (measured: 1.1). A broadcast into 64 bytes counts as such where
-    the units are as wide, and as a load of 4 bytes where they are not. The loop itself adds about 3 instructions.
+    the units are as wide, and as a load of 4 bytes where they are not. The loop itself adds up to 3 instructions.
     """
     wide = min(2, 64 // table.vector_bytes)
     loads = m / max(wide, 2 // table.fmas) + vector_loads / wide

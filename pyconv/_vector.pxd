@@ -58,7 +58,8 @@ cdef extern from *:
     typedef long long i64v __attribute__((vector_size(VECTOR_BYTES)));
 
     #define muladd(acc, v, s) ((acc) + (v) * (__typeof__((acc)[0]))(s))
-    // Less zero, not plus: that would turn -0.0 into 0.0.
+    // Less zero, not plus: that would turn -0.0 into 0.0. No subtraction is left of it in any rounding mode, because
+    // compilers take x - 0.0 for x unless they are told to mind the mode (-frounding-math).
     #define broadcast(s, like) ((__typeof__((like)[0]))(s) - (__typeof__(like)) {0})
     #define muladd_each(acc, v, w) ((acc) + (v) * (w))
 

@@ -112,8 +112,9 @@ def conv2d(
     -----
     Each element of the result is one chain of fused multiply-adds, from the bias through C, kernel
     height and kernel width in ascending order; of complex numbers, each part is such a chain, for
-    each C first over the input's real part, then over its imaginary part. It is the same to the last
-    bit for any number of threads, any batch and any memory layout.
+    each C first over the input's real part, then over its imaginary part, which integers have none
+    of: they are no complex numbers with zeros, which an infinite weight would make NaN. It is the
+    same to the last bit for any number of threads, any batch and any memory layout.
 
     Examples
     --------

@@ -117,14 +117,15 @@ def test_complex_weights_and_an_image_without_imaginary_parts(dtype: str, src_dt
 
 
 @pytest.mark.parametrize("dtype", ["complex64", "complex128"])
-def test_a_frozen_complex_layer_takes_images_with_and_without_imaginary_parts(dtype: str) -> None:
-    """In turn: what it packed for the one kind is not read for the other."""
-    layer = pyconv.Conv2d(3, 4, 3, dtype=dtype, rng=0)
-    photo = np.random.default_rng(0).integers(0, 256, (1, 3, 8, 8)).astype(np.uint8)
-    expected = layer(photo.astype(dtype))
-    layer.eval()
-    for image in (photo, photo.astype(dtype), photo):
-        np.testing.assert_allclose(layer(image), expected, rtol=1e-4)
+def test_a_frozen_complex_layer_takes_images_with_and_without_imaginary_parts(dtype: str, isa: str) -> None:
+    """In turn: what it packed for the one kind is not read for the other, though their tiles are the same."""
+    photo = np.random.default_rng(0).integers(0, 256, (1, 8, 8, 8)).astype(np.uint8)
+    with forced(isa):
+        layer = pyconv.Conv2d(8, 64, 3, padding=1, dtype=dtype, rng=0)
+        expected = layer(photo.astype(dtype))
+        layer.eval()
+        for image in (photo, photo.astype(dtype), photo):
+            assert np.array_equal(layer(image), expected)
 
 
 @pytest.mark.parametrize("dtype", ["complex64", "complex128"])

@@ -235,6 +235,8 @@ def test_the_printed_plan_says_what_matters() -> None:
 
 def test_plans_that_share_packed_weights_agree_on_their_packing() -> None:
     assert plan(LAYER).packing == plan(replace(LAYER, mb=9)).packing
+    tiles = [make_plan(replace(LAYER, ic=ic), AVX512, CACHES, 1, tile=("oc", 2, 14)).packing for ic in (32, 64)]
+    assert tiles[0] != tiles[1]
     assert (
         plan(LAYER).packing != plan(replace(LAYER, dtype="float64", src_dtype="float64", dst_dtype="float64")).packing
     )

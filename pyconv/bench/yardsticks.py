@@ -99,7 +99,7 @@ def tile_gflops(tile: Tile, dtype: str) -> float:
     vector = kernels().tiles.vector_bytes
     # The operand that comes in vectors outweighs the other one.
     channel = kw * nv * vector * (kw if role == "oc" else 2)
-    n_ic = max(8, CACHES.l1 // 2 // channel // 2 * 2)  # an even number, as most layers have: 1x1 tiles take two a turn
+    n_ic = max(8, CACHES.l1 // 2 // channel // 4 * 4)  # as most layers have: 1x1 tiles take four a turn
     work = 2 * n_ic * kw * kw * m * nv * vector // np.dtype(dtype).itemsize
     repeats = max(1, _TILE_FLOPS // work)
     module = kernels(integers=sums_integers(dtype)).module
