@@ -128,7 +128,10 @@ def conv_problem(
     check_dtypes(input_dtype, weight_dtype, bias_dtype)
     x = _batched(input_shape, ndim)
     if len(weight_shape) < 3:
-        raise ConvError(f"weight should have at least three dimensions, but got weight of size {list(weight_shape)}")
+        raise ConvError(
+            f"weight should have at least three dimensions, but got weight of size {list(weight_shape)}: "
+            f"conv{ndim}d takes a weight of {ndim + 2} dimensions"
+        )
     if groups < 1:
         raise ConvError(f"non-positive groups is not supported: got groups={groups}")
     kernel = weight_shape[2:]

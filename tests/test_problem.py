@@ -143,7 +143,7 @@ FAULTS: list[tuple[str, dict[str, Any]]] = [
      {"dtypes": (F4, F4, F8), "bias": (8,)}),
     (r"Expected 3D \(unbatched\) or 4D \(batched\) input to conv2d, "
      r"but got input of size: \[1, 10, 1, 28, 28\]", {"x": (1, 10, 1, 28, 28)}),
-    (r"weight should have at least three dimensions, but got weight of size \[3, 3\]",
+    (r"weight should have at least three dimensions, but got weight of size \[3, 3\]: conv2d takes a weight of 4 dim",
      {"weight": (3, 3)}),
     (r"non-positive groups is not supported: got groups=0", {"groups": 0}),
     (r"Invalid padding string 'foo', should be one of {'same', 'valid'}", {"padding": "foo"}),
