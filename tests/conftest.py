@@ -6,6 +6,7 @@ PYCONV_TEST_SCALE multiplies the number of random cases; those of a shorter run 
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from unittest import mock
 
@@ -13,6 +14,10 @@ from unittest import mock
 # threads than a small machine has. Threads that outnumber the cores must not spin.
 os.environ.setdefault("OMP_NUM_THREADS", "8")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+# What a shell starts in the background ignores Ctrl-C, and so would every process that the tests interrupt.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 import numpy as np
 import pytest
