@@ -130,7 +130,7 @@ def conv_problem(
     if len(weight_shape) < 3:
         raise ConvError(
             f"weight should have at least three dimensions, but got weight of size {list(weight_shape)}: "
-            f"conv{ndim}d takes a weight of {ndim + 2} dimensions"
+            f"{_rank_of_weight(ndim)}"
         )
     if groups < 1:
         raise ConvError(f"non-positive groups is not supported: got groups={groups}")
@@ -212,13 +212,17 @@ def _sides(ndim: int, kernel: Shape, padding: Padding, dilations: Shape) -> Side
     return sides
 
 
+def _rank_of_weight(ndim: int) -> str:
+    return f"conv{ndim}d takes a weight of {ndim + 2} dimensions"
+
+
 def _check_channels(x: Shape, weight: Shape, bias: Shape | None, groups: int) -> None:
     """Check rank, groups, input channels and bias; a shape is shown as torch shows it."""
     if len(weight) != len(x):
         raise ConvError(
             f"Expected {len(weight)}-dimensional input for {len(weight)}-dimensional weight "
             f"{list(weight)}, but got {len(x)}-dimensional input of size {list(x)} instead: "
-            f"conv{len(x) - 2}d takes a weight of {len(x)} dimensions"
+            f"{_rank_of_weight(len(x) - 2)}"
         )
     oc, ic = weight[0], weight[1] * groups
     if oc < groups:
