@@ -59,7 +59,7 @@ cdef inline void multiply_channels(
         Py_ssize_t col_step = pixels.col_step
         Py_ssize_t out_row = call.out_stride[2]
         Py_ssize_t out_col = call.out_stride[3]
-        bint direct = call.out_stride[1] == size and not q.apart
+        bint direct = call.out_stride[1] == size and not call.apart
         # Rows that follow each other in the output as pixels do are scattered as one.
         bint flat = out_row == n_cols * out_col
         Split tiles
@@ -106,7 +106,7 @@ cdef inline void multiply_channels(
                     )
             if not direct:
                 count = (end - begin) * n_cols
-                store_channels(q, c, count, count, lanes, VL, out, out_col, call.out_stride[1])
+                store_channels(call, q.result, c, count, count, lanes, VL, out, out_col, call.out_stride[1])
         begin = end
 
 

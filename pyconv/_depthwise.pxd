@@ -94,6 +94,22 @@ cdef inline void depthwise_row(
                 acc[r * NV + v] = muladd(acc[r * NV + v], x[v], weights[(i - r * SH) * n_kw + kw])
 
 
+cdef inline void depthwise_single_rows(
+    const int NV, const int R, const real *strip, Py_ssize_t row_pitch, const real *weights, const Taps *taps, vec *acc,
+) noexcept nogil:
+    # A kernel of one row: rows share no input, but one after the other would be too few chains to keep both units busy.
+    cdef:
+        int r, v
+        Py_ssize_t kw
+        const real *pixel
+    assume(taps.n_kw > 0)
+    for kw in range(taps.n_kw):
+        pixel = strip + taps.kw_offset[kw]
+        for r in range(R):
+            for v in range(NV):
+                acc[r * NV + v] = muladd(acc[r * NV + v], (<const vec *> (pixel + r * row_pitch))[v], weights[kw])
+
+
 cdef inline void depthwise_static_row(
     const int i, const int KH, const int KW, const int SH, const int NV, const int R,
     const real *strip, Py_ssize_t row_pitch, const real *weights, const Taps *taps, vec *acc,
@@ -123,7 +139,9 @@ cdef inline void depthwise_tile(
         Py_ssize_t n_kh = taps.n_kh
     for r in range(R * NV):
         acc[r] = bias[0]
-    if KH == 0:
+    if KH == 1:
+        depthwise_single_rows(NV, R, strip, row_pitch, weights, taps, acc)
+    elif KH == 0:
         if R > 1:
             depthwise_row(0, 1, KW, 1, NV, 0, strip, row_pitch, weights, taps, acc)
         if R > 2:

@@ -4,6 +4,7 @@
 # of the tile and kernel, for each gather and for the rest that wants all the registers, small enough to be compiled
 # well. Turns of many taps (_tile.pxd) are for builds that take a tap with few instructions: there the loop counts.
 
+from pyconv._ahead cimport look_ahead
 from pyconv._channels cimport gather_channels
 from pyconv._half cimport brain, half
 from pyconv._instances cimport by_nv, channels_by_pixels, depthwise_by_nv
@@ -15,61 +16,67 @@ from pyconv._store cimport scatter_as, scatter_parts
 from pyconv._strip cimport (
     Image, gather, gather_dense, int16, int32, int64, int8, is_dense, pixel, uint16, uint32, uint64, uint8,
 )
-from pyconv._tile cimport ANY, DEPTHWISE_CHANNELS, FOUR, OC_VECTOR, ONE, OW_VECTOR, ROW, SQUARE, Taps
+from pyconv._tile cimport (
+    ANY, DEPTHWISE_CHANNELS, FOUR, MANY, OC_VECTOR, ONE, OW_VECTOR, SQUARE, THREE, Run, Taps,
+)
 from pyconv._vector cimport FUSED, INTEGERS, f32, f32v, f64, f64v, real, tile_code, vec
 
 cdef tile_code oc_1x1(
-    int NV, int M, const real *strip, const real *weights, const Taps *taps,
-    const vec *start, bint first, char *out, Py_ssize_t pitch,
+    int NV, int M, const real *strip, const real *weights, const vec *start, char *out, const Taps *taps,
+    const Run *run,
 ) noexcept nogil:
     if FUSED and taps.n_ic % 4 == 0:
-        by_nv(OC_VECTOR, FOUR, NV, M, strip, weights, taps, start, first, out, pitch)
+        by_nv(OC_VECTOR, FOUR, NV, M, strip, weights, start, out, taps, run)
     else:
-        by_nv(OC_VECTOR, ONE, NV, M, strip, weights, taps, start, first, out, pitch)
+        by_nv(OC_VECTOR, ONE, NV, M, strip, weights, start, out, taps, run)
 
 
 cdef tile_code oc_3x3(
-    int NV, int M, const real *strip, const real *weights, const Taps *taps,
-    const vec *start, bint first, char *out, Py_ssize_t pitch,
+    int NV, int M, const real *strip, const real *weights, const vec *start, char *out, const Taps *taps,
+    const Run *run,
 ) noexcept nogil:
-    by_nv(OC_VECTOR, SQUARE, NV, M, strip, weights, taps, start, first, out, pitch)
+    by_nv(OC_VECTOR, SQUARE, NV, M, strip, weights, start, out, taps, run)
 
 
 cdef tile_code oc_taps(
-    int NV, int M, const real *strip, const real *weights, const Taps *taps,
-    const vec *start, bint first, char *out, Py_ssize_t pitch,
+    int NV, int M, const real *strip, const real *weights, const vec *start, char *out, const Taps *taps,
+    const Run *run,
 ) noexcept nogil:
-    if FUSED and taps.n_kw == 3:
-        by_nv(OC_VECTOR, ROW, NV, M, strip, weights, taps, start, first, out, pitch)
+    if FUSED and taps.n_taps > 3:
+        by_nv(OC_VECTOR, MANY, NV, M, strip, weights, start, out, taps, run)
+    elif FUSED and taps.n_taps == 3:
+        by_nv(OC_VECTOR, THREE, NV, M, strip, weights, start, out, taps, run)
     else:
-        by_nv(OC_VECTOR, ANY, NV, M, strip, weights, taps, start, first, out, pitch)
+        by_nv(OC_VECTOR, ANY, NV, M, strip, weights, start, out, taps, run)
 
 
 cdef tile_code ow_1x1(
-    int NV, int M, const real *strip, const real *weights, const Taps *taps,
-    const vec *start, bint first, char *out, Py_ssize_t pitch,
+    int NV, int M, const real *strip, const real *weights, const vec *start, char *out, const Taps *taps,
+    const Run *run,
 ) noexcept nogil:
     if FUSED and taps.n_ic % 4 == 0:
-        by_nv(OW_VECTOR, FOUR, NV, M, strip, weights, taps, start, first, out, pitch)
+        by_nv(OW_VECTOR, FOUR, NV, M, strip, weights, start, out, taps, run)
     else:
-        by_nv(OW_VECTOR, ONE, NV, M, strip, weights, taps, start, first, out, pitch)
+        by_nv(OW_VECTOR, ONE, NV, M, strip, weights, start, out, taps, run)
 
 
 cdef tile_code ow_3x3(
-    int NV, int M, const real *strip, const real *weights, const Taps *taps,
-    const vec *start, bint first, char *out, Py_ssize_t pitch,
+    int NV, int M, const real *strip, const real *weights, const vec *start, char *out, const Taps *taps,
+    const Run *run,
 ) noexcept nogil:
-    by_nv(OW_VECTOR, SQUARE, NV, M, strip, weights, taps, start, first, out, pitch)
+    by_nv(OW_VECTOR, SQUARE, NV, M, strip, weights, start, out, taps, run)
 
 
 cdef tile_code ow_taps(
-    int NV, int M, const real *strip, const real *weights, const Taps *taps,
-    const vec *start, bint first, char *out, Py_ssize_t pitch,
+    int NV, int M, const real *strip, const real *weights, const vec *start, char *out, const Taps *taps,
+    const Run *run,
 ) noexcept nogil:
-    if FUSED and taps.n_kw == 3:
-        by_nv(OW_VECTOR, ROW, NV, M, strip, weights, taps, start, first, out, pitch)
+    if FUSED and taps.n_taps > 3:
+        by_nv(OW_VECTOR, MANY, NV, M, strip, weights, start, out, taps, run)
+    elif FUSED and taps.n_taps == 3:
+        by_nv(OW_VECTOR, THREE, NV, M, strip, weights, start, out, taps, run)
     else:
-        by_nv(OW_VECTOR, ANY, NV, M, strip, weights, taps, start, first, out, pitch)
+        by_nv(OW_VECTOR, ANY, NV, M, strip, weights, start, out, taps, run)
 
 
 cdef void dw_1s1(
@@ -144,68 +151,79 @@ cdef void dc_groups(
     channels_by_pixels(True, R, strip, step, weights, taps, bias, out, pitch)
 
 
-cdef inline void run_tile_vec(
-    int role, int NV, int M, const real *strip, const real *weights, const Taps *taps,
-    const vec *start, bint first, char *out, Py_ssize_t pitch,
+cdef inline void run_tiles_vec(
+    int role, int NV, int M, const real *strip, const real *weights, const vec *start, const Taps *taps, const Run *run,
 ) noexcept nogil:
     cdef:
         bint point = taps.n_kw == taps.n_kh == 1
         bint square = FUSED and taps.n_kw == taps.n_kh == 3 and taps.n_skipped == 0
-    if role == OC_VECTOR:
-        if point:
-            oc_1x1(NV, M, strip, weights, taps, start, first, out, pitch)
+        char *out = run.out
+        Py_ssize_t _i
+    for _i in range(run.tiles):
+        look_ahead(taps.ahead)
+        if role == OC_VECTOR:
+            if point:
+                oc_1x1(NV, M, strip, weights, start, out, taps, run)
+            elif square:
+                oc_3x3(NV, M, strip, weights, start, out, taps, run)
+            else:
+                oc_taps(NV, M, strip, weights, start, out, taps, run)
+        elif point:
+            ow_1x1(NV, M, strip, weights, start, out, taps, run)
         elif square:
-            oc_3x3(NV, M, strip, weights, taps, start, first, out, pitch)
+            ow_3x3(NV, M, strip, weights, start, out, taps, run)
         else:
-            oc_taps(NV, M, strip, weights, taps, start, first, out, pitch)
-    elif point:
-        ow_1x1(NV, M, strip, weights, taps, start, first, out, pitch)
-    elif square:
-        ow_3x3(NV, M, strip, weights, taps, start, first, out, pitch)
-    else:
-        ow_taps(NV, M, strip, weights, taps, start, first, out, pitch)
+            ow_taps(NV, M, strip, weights, start, out, taps, run)
+        strip = <const real *> (<const char *> strip + run.next_pixel)
+        start = <const vec *> (<const char *> start + run.next_start)
+        out = out + run.next_out
 
 
-cdef inline void run_tile(
-    int role, int NV, int M, const real *strip, const real *weights, const Taps *taps,
-    const real *start, bint first, char *out, Py_ssize_t pitch,
+cdef inline void run_tiles(
+    int role, int NV, int M, const real *strip, const real *weights, const real *start, const Taps *taps,
+    const Run *run,
 ) noexcept nogil:
     if real is f32:
-        run_tile_vec(
-            role, NV, M, strip, weights, taps, <const f32v *> start, first, out, pitch)
+        run_tiles_vec(role, NV, M, strip, weights, <const f32v *> start, taps, run)
     else:
-        run_tile_vec(
-            role, NV, M, strip, weights, taps, <const f64v *> start, first, out, pitch)
+        run_tiles_vec(role, NV, M, strip, weights, <const f64v *> start, taps, run)
 
 
 cdef inline void run_depthwise_vec(
-    Py_ssize_t SH, int NV, int R, const real *strip, Py_ssize_t row_pitch, const real *weights, const Taps *taps,
-    const vec *bias, char *out, Py_ssize_t pitch,
+    Py_ssize_t SH, int NV, int R, Py_ssize_t tiles, const real *strip, Py_ssize_t row_pitch, const real *weights,
+    const Taps *taps, const vec *bias, char *out, Py_ssize_t pitch,
 ) noexcept nogil:
-    if taps.n_kh == 1 and SH == 1:
-        dw_1s1(NV, R, strip, row_pitch, weights, taps, bias, out, pitch)
-    elif taps.n_kh == 3 and SH == 1:
-        dw_3s1(NV, R, strip, row_pitch, weights, taps, bias, out, pitch)
-    elif taps.n_kh == taps.n_kw == 5 and SH == 1:
-        dw_5s1(NV, R, strip, row_pitch, weights, taps, bias, out, pitch)
-    elif SH == 1:
-        dw_any(NV, R, strip, row_pitch, weights, taps, bias, out, pitch)
-    elif taps.n_kh == 3 and SH == 2:
-        dw_3s2(NV, R, strip, row_pitch, weights, taps, bias, out, pitch)
-    elif taps.n_kh == 5 and SH == 2:
-        dw_5s2(NV, R, strip, row_pitch, weights, taps, bias, out, pitch)
-    elif taps.n_kh == 7 and SH == 2:
-        dw_7s2(NV, R, strip, row_pitch, weights, taps, bias, out, pitch)
+    # Tiles of one size, side by side in the strip and in the output.
+    cdef:
+        Py_ssize_t width = NV * (VECTOR_BYTES // <Py_ssize_t> sizeof(real))
+        Py_ssize_t _i
+    for _i in range(tiles):
+        if taps.n_kh == 1 and SH == 1:
+            dw_1s1(NV, R, strip, row_pitch, weights, taps, bias, out, pitch)
+        elif taps.n_kh == 3 and SH == 1:
+            dw_3s1(NV, R, strip, row_pitch, weights, taps, bias, out, pitch)
+        elif taps.n_kh == taps.n_kw == 5 and SH == 1:
+            dw_5s1(NV, R, strip, row_pitch, weights, taps, bias, out, pitch)
+        elif SH == 1:
+            dw_any(NV, R, strip, row_pitch, weights, taps, bias, out, pitch)
+        elif taps.n_kh == 3 and SH == 2:
+            dw_3s2(NV, R, strip, row_pitch, weights, taps, bias, out, pitch)
+        elif taps.n_kh == 5 and SH == 2:
+            dw_5s2(NV, R, strip, row_pitch, weights, taps, bias, out, pitch)
+        elif taps.n_kh == 7 and SH == 2:
+            dw_7s2(NV, R, strip, row_pitch, weights, taps, bias, out, pitch)
+        strip = strip + width
+        out = out + width * <Py_ssize_t> sizeof(real)
 
 
 cdef inline void run_depthwise(
-    Py_ssize_t SH, int NV, int R, const real *strip, Py_ssize_t row_pitch, const real *weights, const Taps *taps,
-    const real *bias, char *out, Py_ssize_t pitch,
+    Py_ssize_t SH, int NV, int R, Py_ssize_t tiles, const real *strip, Py_ssize_t row_pitch, const real *weights,
+    const Taps *taps, const real *bias, char *out, Py_ssize_t pitch,
 ) noexcept nogil:
     if real is f32:
-        run_depthwise_vec(SH, NV, R, strip, row_pitch, weights, taps, <const f32v *> bias, out, pitch)
+        run_depthwise_vec(SH, NV, R, tiles, strip, row_pitch, weights, taps, <const f32v *> bias, out, pitch)
     else:
-        run_depthwise_vec(SH, NV, R, strip, row_pitch, weights, taps, <const f64v *> bias, out, pitch)
+        run_depthwise_vec(SH, NV, R, tiles, strip, row_pitch, weights, taps, <const f64v *> bias, out, pitch)
 
 
 cdef inline void run_channels_vec(

@@ -7,67 +7,67 @@
 # Python list of what exists (`variants` in _kernels.pyx) comes from the same two predicates.
 
 from pyconv._depthwise cimport channels_fits, channels_tile, depthwise_fits, depthwise_tile
-from pyconv._tile cimport Taps, tile, tile_fits
+from pyconv._tile cimport Run, Taps, tile, tile_fits
 from pyconv._vector cimport INTEGERS, real, vec
 
 
 cdef inline void _fitting(
     const int role, const int SHAPE, const int NV, const int M,
-    const real *strip, const real *weights, const Taps *taps,
-    const vec *start, bint first, char *out, Py_ssize_t pitch,
+    const real *strip, const real *weights, const vec *start, char *out, const Taps *taps,
+    const Run *run,
 ) noexcept nogil:
     if tile_fits(M, NV):
-        tile(role, SHAPE, NV, M, strip, weights, taps, start, first, out, pitch)
+        tile(role, SHAPE, NV, M, strip, weights, start, out, taps, run)
 
 
 cdef inline void _by_m(
     const int role, const int SHAPE, const int NV, int M,
-    const real *strip, const real *weights, const Taps *taps,
-    const vec *start, bint first, char *out, Py_ssize_t pitch,
+    const real *strip, const real *weights, const vec *start, char *out, const Taps *taps,
+    const Run *run,
 ) noexcept nogil:
     if M == 1:
-        _fitting(role, SHAPE, NV, 1, strip, weights, taps, start, first, out, pitch)
+        _fitting(role, SHAPE, NV, 1, strip, weights, start, out, taps, run)
     elif M == 2:
-        _fitting(role, SHAPE, NV, 2, strip, weights, taps, start, first, out, pitch)
+        _fitting(role, SHAPE, NV, 2, strip, weights, start, out, taps, run)
     elif M == 3:
-        _fitting(role, SHAPE, NV, 3, strip, weights, taps, start, first, out, pitch)
+        _fitting(role, SHAPE, NV, 3, strip, weights, start, out, taps, run)
     elif M == 4:
-        _fitting(role, SHAPE, NV, 4, strip, weights, taps, start, first, out, pitch)
+        _fitting(role, SHAPE, NV, 4, strip, weights, start, out, taps, run)
     elif M == 5:
-        _fitting(role, SHAPE, NV, 5, strip, weights, taps, start, first, out, pitch)
+        _fitting(role, SHAPE, NV, 5, strip, weights, start, out, taps, run)
     elif M == 6:
-        _fitting(role, SHAPE, NV, 6, strip, weights, taps, start, first, out, pitch)
+        _fitting(role, SHAPE, NV, 6, strip, weights, start, out, taps, run)
     elif M == 7:
-        _fitting(role, SHAPE, NV, 7, strip, weights, taps, start, first, out, pitch)
+        _fitting(role, SHAPE, NV, 7, strip, weights, start, out, taps, run)
     elif M == 8:
-        _fitting(role, SHAPE, NV, 8, strip, weights, taps, start, first, out, pitch)
+        _fitting(role, SHAPE, NV, 8, strip, weights, start, out, taps, run)
     elif M == 9:
-        _fitting(role, SHAPE, NV, 9, strip, weights, taps, start, first, out, pitch)
+        _fitting(role, SHAPE, NV, 9, strip, weights, start, out, taps, run)
     elif M == 10:
-        _fitting(role, SHAPE, NV, 10, strip, weights, taps, start, first, out, pitch)
+        _fitting(role, SHAPE, NV, 10, strip, weights, start, out, taps, run)
     elif M == 11:
-        _fitting(role, SHAPE, NV, 11, strip, weights, taps, start, first, out, pitch)
+        _fitting(role, SHAPE, NV, 11, strip, weights, start, out, taps, run)
     elif M == 12:
-        _fitting(role, SHAPE, NV, 12, strip, weights, taps, start, first, out, pitch)
+        _fitting(role, SHAPE, NV, 12, strip, weights, start, out, taps, run)
     elif M == 13:
-        _fitting(role, SHAPE, NV, 13, strip, weights, taps, start, first, out, pitch)
+        _fitting(role, SHAPE, NV, 13, strip, weights, start, out, taps, run)
     elif M == 14:
-        _fitting(role, SHAPE, NV, 14, strip, weights, taps, start, first, out, pitch)
+        _fitting(role, SHAPE, NV, 14, strip, weights, start, out, taps, run)
 
 
 cdef inline void by_nv(
     const int role, const int SHAPE, int NV, int M,
-    const real *strip, const real *weights, const Taps *taps,
-    const vec *start, bint first, char *out, Py_ssize_t pitch,
+    const real *strip, const real *weights, const vec *start, char *out, const Taps *taps,
+    const Run *run,
 ) noexcept nogil:
     if NV == 1:
-        _by_m(role, SHAPE, 1, M, strip, weights, taps, start, first, out, pitch)
+        _by_m(role, SHAPE, 1, M, strip, weights, start, out, taps, run)
     elif NV == 2:
-        _by_m(role, SHAPE, 2, M, strip, weights, taps, start, first, out, pitch)
+        _by_m(role, SHAPE, 2, M, strip, weights, start, out, taps, run)
     elif NV == 3:
-        _by_m(role, SHAPE, 3, M, strip, weights, taps, start, first, out, pitch)
+        _by_m(role, SHAPE, 3, M, strip, weights, start, out, taps, run)
     elif NV == 4:
-        _by_m(role, SHAPE, 4, M, strip, weights, taps, start, first, out, pitch)
+        _by_m(role, SHAPE, 4, M, strip, weights, start, out, taps, run)
 
 
 cdef inline void _fitting_depthwise(

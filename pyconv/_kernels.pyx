@@ -22,7 +22,6 @@ from cython.parallel cimport prange, threadid
 from libc.stdlib cimport calloc, free
 from libc.string cimport memset
 
-from pyconv._ahead cimport pixels_of
 from pyconv._denormals cimport FLUSHING, float_state, rounds_down, set_float_state
 from pyconv._depthwise cimport MAX_ROWS, channels_fits, depthwise_fits
 from pyconv._instances cimport depthwise_exists
@@ -81,11 +80,10 @@ cdef inline void run_task_of(
     q.taps.n_skipped = 0
     q.taps.ic_pitch = p.ic_pitch
     q.ahead = pixels_of(p, call, index + 1)
+    q.taps.ahead = &q.ahead
     q.low = 0
     q.ic_first = 0
     q.result = p.result
-    q.apart = call.apart
-    q.oc_pair = call.out_pair if is_split(call) else 0
     q.skips = call.packed != NULL and call.skips and (<const real *> call.packed)[p.g * p.group_pitch] != 0
     q.part_space = scratch + p.thread_bytes
     q.tile_pitch = p.tile_bytes // <Py_ssize_t> sizeof(real) if p.n_ic_blk > 1 or p.ic_slice < p.icg else 0

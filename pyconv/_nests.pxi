@@ -4,11 +4,13 @@
 # oc-vector a block goes through its channels in slices where its pixels and weights would not stay in the cache for the
 # next tile. Vectors of channels, which may do without a strip, have nests of their own: _channel_nests.pxi.
 
-from pyconv._ahead cimport Ahead, look_ahead
-from pyconv._lowered cimport Call, Lowered, Task
-from pyconv._split cimport Split, size_of, split_by, start_of
+from libc.string cimport memset
+
+from pyconv._ahead cimport LINE, Ahead
+from pyconv._lowered cimport Call, Lowered, Task, decode, is_split
+from pyconv._split cimport Split, count_of, size_of, split_by, start_of
 from pyconv._strip cimport Image, channel_at, uint32, uint64
-from pyconv._tile cimport OC_VECTOR, OW_VECTOR, Taps
+from pyconv._tile cimport OC_VECTOR, OW_VECTOR, Run, Taps
 from pyconv._vector cimport INTEGERS, VECTOR_BYTES, f32, real
 
 cdef enum:
@@ -20,10 +22,42 @@ cdef inline Split pixel_tiles(const Lowered *p, const Task *t) noexcept nogil:
     return split_by((t.n_ow + p.lanes - 1) // p.lanes, p.NV)
 
 
-cdef inline Py_ssize_t first_pixel(const Lowered *p, const Task *t, const Split *tiles, Py_ssize_t i) noexcept nogil:
-    # Of tile i. One that would reach past the row moves back to end with it, where it can: the pixels computed twice
-    # get the same bits twice.
-    return max(0, min(start_of(tiles, i) * p.lanes, t.n_ow - size_of(tiles, i) * p.lanes))
+cdef inline Py_ssize_t first_pixel(
+    const Split *tiles, Py_ssize_t VL, Py_ssize_t n_ow, Py_ssize_t tile,
+) noexcept nogil:
+    # A tile that would reach past the row moves back to end with it, where it can: the pixels computed twice get the
+    # same bits twice.
+    return max(0, min(start_of(tiles, tile) * VL, n_ow - size_of(tiles, tile) * VL))
+
+
+cdef struct Runs:
+    # The tiles of a row: n runs of tiles of one size, side by side.
+    int n
+    int NV[3]
+    Py_ssize_t tiles[3]
+    Py_ssize_t first_tile[3]
+    Py_ssize_t first_pixel[3]
+
+
+cdef inline Runs runs_of(const Split *tiles, Py_ssize_t VL, Py_ssize_t n_ow) noexcept nogil:
+    # Two sizes, and the last tile by itself where it moves back.
+    cdef:
+        Runs runs
+        Py_ssize_t n, width
+        Py_ssize_t tile = 0
+    runs.n = 0
+    while tile < tiles.parts:
+        runs.NV[runs.n] = <int> size_of(tiles, tile)
+        runs.first_tile[runs.n] = tile
+        runs.first_pixel[runs.n] = first_pixel(tiles, VL, n_ow, tile)
+        width = runs.NV[runs.n] * VL
+        n = (tiles.n_big if tile < tiles.n_big else tiles.parts) - tile
+        if runs.first_pixel[runs.n] + n * width > n_ow:
+            n = max(1, n - 1)
+        runs.tiles[runs.n] = n
+        runs.n += 1
+        tile += n
+    return runs
 
 
 cdef inline void gather_panels(
@@ -45,13 +79,48 @@ cdef inline void gather_panels(
         planes.ic = image.ic + ic
         for i in range(tiles.parts):
             width = size_of(&tiles, i) * p.lanes
-            part.ow_start = t.ow_start + first_pixel(p, t, &tiles, i)
+            part.ow_start = t.ow_start + first_pixel(&tiles, p.lanes, t.n_ow, i)
             part.n_ow = min(width, t.n_ow)
             part.overhang = width - part.n_ow
             gather_pixels(
                 p, strip + i * p.panel_pitch + ic * p.ic_pitch, &planes, &part, min(CHANNELS_AT_ONCE, n_ic - ic),
                 cleared,
             )
+
+
+cdef inline Ahead pixels_of(const Lowered *p, const Call *call, Py_ssize_t index) noexcept nogil:
+    # What the task of this number gathers, for those before it to look ahead; nothing where it gathers the same pixels
+    # as its predecessor, or pixels that do not follow one another.
+    cdef:
+        Task t
+        Ahead ahead
+        Py_ssize_t begin, end
+    memset(&ahead, 0, sizeof(Ahead))
+    ahead.data = call.x
+    ahead.tiles = 1
+    if (
+        index >= p.n_tasks or index % p.n_oc_task or p.ic_slice < p.icg or p.g_blk > 1
+        or call.x_stride[3] != p.pixel_bytes
+    ):
+        return ahead
+    t = decode(p, index)
+    begin = max(0, t.oh_start * p.rows.step - p.rows.pad)
+    end = min(p.rows.extent, (t.oh_start + t.n_oh - 1) * p.rows.step - p.rows.pad + p.row_reach + 1)
+    ahead.n_rows = max(0, end - begin)
+    ahead.data = ahead.data + (
+        t.n * call.x_stride[0] + t.g * p.icg * call.x_stride[1] + begin * call.x_stride[2]
+    )
+    begin = max(0, t.ow_start * p.cols.step - p.cols.pad)
+    end = min(p.cols.extent, (t.ow_start + t.n_ow - 1) * p.cols.step - p.cols.pad + p.col_reach + 1)
+    ahead.n_lines = (max(0, end - begin) * p.pixel_bytes + LINE - 1) // LINE
+    ahead.data = ahead.data + begin * call.x_stride[3]
+    ahead.ic_stride = call.x_stride[1]
+    ahead.row_stride = call.x_stride[2]
+    if ahead.n_lines == 0:
+        ahead.n_rows = 0
+    ahead.per_tile = ahead.n_rows * ahead.n_lines
+    ahead.tiles = p.tiles_per_task
+    return ahead
 
 
 cdef struct Pass:
@@ -63,8 +132,6 @@ cdef struct Pass:
     Py_ssize_t n_before  # channels in a packed block before these
     Py_ssize_t low  # the kernel's first row that a tile sums
     int result  # dtype of the output
-    bint apart  # whether no tile ends in the output itself
-    Py_ssize_t oc_pair  # of a complex output: bytes from one pair of channels to the next; else 0
     bint first, last
     bint skips  # whether rows of the kernel that lie in the padding may be left out
     char *part_space  # for a block of weights, where these are not packed yet
@@ -112,7 +179,7 @@ cdef inline void take_rows(const Lowered *p, Pass *q, Py_ssize_t oh) noexcept no
     # The taps of output row oh: without the rows of the kernel that lie in a padding of zeros, above and below the
     # image, if the weights are finite, and if some are left. What is left out is +0.0 or -0.0, and to add that changes
     # one number: -0.0 (+0.0 where sums are rounded down: then nothing is left out). So the sum of all taps is that of
-    # the others, or it is +0.0 where theirs is -0.0: `run_tile_again` looks for that.
+    # the others, or it is +0.0 where theirs is -0.0: `run_tiles_again` looks for that.
     cdef:
         Py_ssize_t low = 0
         Py_ssize_t high = p.kh
@@ -130,74 +197,100 @@ cdef inline void take_rows(const Lowered *p, Pass *q, Py_ssize_t oh) noexcept no
     q.taps.n_skipped = (p.kh - high + low) * p.kw
 
 
-cdef void run_tile_again(
-    int role, int NV, Py_ssize_t M, const real *strip, const real *weights, const Pass *q, const real *start,
-    char *out, Py_ssize_t pitch,
+cdef void run_tiles_again(
+    int role, int NV, Py_ssize_t M, const real *strip, const real *weights, const real *start, const Pass *q,
+    const Run *run,
 ) noexcept nogil:
     # With all taps, where those that were left out could have made a difference.
     cdef:
-        Taps taps = q.taps
+        Py_ssize_t i
         Py_ssize_t width = NV * (VECTOR_BYTES // <Py_ssize_t> sizeof(real))
-    if INTEGERS or not holds_negative_zero(<const real *> out, pitch, M, width):
+        Taps taps = q.taps
+        Run one = run[0]
+    if INTEGERS:
         return
     taps.offset = taps.offset - q.low * taps.n_kw
     taps.n_taps = taps.n_taps + taps.n_skipped
     taps.n_skipped = 0
-    run_tile(role, NV, <int> M, strip, weights, &taps, start, q.first, out, pitch)
+    one.tiles = 1
+    for i in range(run.tiles):
+        one.out = run.out + i * run.next_out
+        if holds_negative_zero(<const real *> one.out, run.pitch, M, width):
+            run_tiles(
+                role, NV, <int> M, <const real *> (<const char *> strip + i * run.next_pixel), weights,
+                <const real *> (<const char *> start + i * run.next_start), &taps, &one,
+            )
 
 
 cdef inline void store_channels(
-    const Pass *q, const real *c, Py_ssize_t rows, Py_ssize_t room, Py_ssize_t lanes, Py_ssize_t width,
+    const Call *call, int result, const real *c, Py_ssize_t rows, Py_ssize_t room, Py_ssize_t lanes, Py_ssize_t width,
     char *out, Py_ssize_t row_stride, Py_ssize_t lane_stride,
 ) noexcept nogil:
     # Rows of pixels, whose lanes are channels.
-    if q.oc_pair:
-        store_parts(c, rows, lanes, width, out, row_stride, q.oc_pair)
+    if is_split(call):
+        store_parts(c, rows, lanes, width, out, row_stride, call.out_pair)
     else:
-        store_tile(q.result, c, rows, room, lanes, width, out, row_stride, lane_stride)
+        store_tile(result, c, rows, room, lanes, width, out, row_stride, lane_stride)
 
 
 cdef inline void store_pixels(
-    const Pass *q, Py_ssize_t oc, const real *c, Py_ssize_t rows, Py_ssize_t room, Py_ssize_t lanes, Py_ssize_t width,
-    char *out, Py_ssize_t row_stride, Py_ssize_t lane_stride,
+    const Call *call, int result, Py_ssize_t oc, const real *c, Py_ssize_t rows, Py_ssize_t room, Py_ssize_t lanes,
+    Py_ssize_t width, char *out, Py_ssize_t row_stride, Py_ssize_t lane_stride,
 ) noexcept nogil:
     # Rows of channels, from output channel `oc` on, whose lanes are pixels.
     cdef Py_ssize_t r
-    if q.oc_pair:
-        out = out - channel_at(oc, q.oc_pair, row_stride)
+    if is_split(call):
+        out = out - channel_at(oc, call.out_pair, row_stride)
         for r in range(rows):
             store_tile(
-                q.result, c + r * width, 1, 1, lanes, width, out + channel_at(oc + r, q.oc_pair, row_stride), 0,
+                result, c + r * width, 1, 1, lanes, width, out + channel_at(oc + r, call.out_pair, row_stride), 0,
                 lane_stride,
             )
     else:
-        store_tile(q.result, c, rows, room, lanes, width, out, row_stride, lane_stride)
+        store_tile(result, c, rows, room, lanes, width, out, row_stride, lane_stride)
 
 
-cdef inline void multiply_tile(
-    int role, int NV, Py_ssize_t M, Py_ssize_t room, Py_ssize_t lanes, const real *strip, const real *weights, Pass *q,
-    const real *start, real *c, Py_ssize_t oc, char *out, Py_ssize_t row_stride, Py_ssize_t lane_stride,
+cdef inline void multiply_tiles(
+    const Call *call, int role, int NV, Py_ssize_t M, Py_ssize_t n, Py_ssize_t room, Py_ssize_t lanes,
+    const real *strip, Py_ssize_t next_pixel, const real *weights, const Pass *q, const real *start, real *c,
+    Py_ssize_t oc, char *out, Py_ssize_t row_stride, Py_ssize_t lane_stride,
 ) noexcept nogil:
-    # One tile, from the bias or the sums so far, `start`, to the output or the sums, `c`. Of the scalars that follow
-    # its own, those up to `room` will have their tiles later, in the same task. Its first channel is `oc`.
+    # n tiles of one size, side by side, from the bias or the sums so far, `start`, to the output or the sums, `c`:
+    # all in one run, unless each has to be brought into another form. Of the scalars that follow the first tile's own,
+    # those up to `room` will have their tiles later, in the same task. The tiles' first channel is `oc`.
     cdef:
         Py_ssize_t width = NV * (VECTOR_BYTES // <Py_ssize_t> sizeof(real))
+        Py_ssize_t tile_bytes = q.tile_pitch * <Py_ssize_t> sizeof(real)
+        Py_ssize_t next_tile = M * row_stride if role == OC_VECTOR else width * lane_stride
         Py_ssize_t lowest = q.low * q.taps.n_kw * (width if role == OC_VECTOR else M)
-        Py_ssize_t pitch = width * <Py_ssize_t> sizeof(real)
-        bint direct = q.last and not q.apart and lanes == width and lane_stride == <Py_ssize_t> sizeof(real)
-        char *to = <char *> c
+        bint direct = q.last and not call.apart and lanes == width and lane_stride == <Py_ssize_t> sizeof(real)
+        bint indirect = q.last and not direct
+        Py_ssize_t i = 0
+        Run run
+    run.tiles = 1 if indirect else n
+    run.first = q.first
+    run.next_pixel = next_pixel
+    run.next_start = 0 if q.first else tile_bytes
     if direct:
-        to = out
-        pitch = row_stride
-    look_ahead(&q.ahead, &q.taps)
-    run_tile(role, NV, <int> M, strip, weights + lowest, &q.taps, start, q.first, to, pitch)
-    if q.taps.n_skipped:
-        run_tile_again(role, NV, M, strip, weights, q, start, to, pitch)
-    if q.last and not direct:
-        if role == OC_VECTOR:
-            store_channels(q, c, M, room, lanes, width, out, row_stride, lane_stride)
-        else:
-            store_pixels(q, oc, c, M, room, lanes, width, out, row_stride, lane_stride)
+        run.pitch, run.next_out = row_stride, next_tile
+    else:
+        run.pitch, run.next_out = width * <Py_ssize_t> sizeof(real), tile_bytes
+    while i < n:
+        run.out = out if direct else <char *> c
+        run_tiles(role, NV, <int> M, strip, weights + lowest, start, &q.taps, &run)
+        if q.taps.n_skipped:
+            run_tiles_again(role, NV, M, strip, weights, start, q, &run)
+        if indirect:
+            if role == OC_VECTOR:
+                store_channels(call, q.result, c, M, room, lanes, width, out, row_stride, lane_stride)
+                room = room - M
+            else:
+                store_pixels(call, q.result, oc, c, M, room, lanes, width, out, row_stride, lane_stride)
+            c = c + q.tile_pitch
+            out = out + next_tile
+        strip = <const real *> (<const char *> strip + next_pixel)
+        start = <const real *> (<const char *> start + run.next_start)
+        i = i + run.tiles
 
 
 cdef inline const real *part_of(
@@ -232,7 +325,7 @@ cdef inline void multiply_oc(
     cdef:
         Py_ssize_t VL = VECTOR_BYTES // sizeof(real)
         Py_ssize_t taps = p.kh * p.kw
-        Py_ssize_t block, oc, width, row, i, j, k, col, m
+        Py_ssize_t block, oc, width, row, i, j, k, col, m, n
         int NV
         Split tiles
         Split slices = split_by(q.taps.n_ic, p.ic_slice)
@@ -242,6 +335,7 @@ cdef inline void multiply_oc(
         const real *pixels
         real *start
         real *to = c
+        char *out
     for block in range(t.block_begin, t.block_end):
         oc = start_of(&p.oc_split, block) * VL
         NV = <int> size_of(&p.oc_split, block)
@@ -249,7 +343,6 @@ cdef inline void multiply_oc(
         tiles = split_by(t.n_ow, p.M[NV])
         for k in range(slices.parts):
             part = slice_of(p, q, &slices, k)
-            pixels = strip + part.ic_first * p.ic_pitch
             bias = part_of(p, call, t, block, &part, group)
             weights = bias + width + part.n_before * width * taps
             start = to
@@ -260,18 +353,19 @@ cdef inline void multiply_oc(
                 # From the middle on: rows at the border leave weights out, and would not fetch them for the others.
                 row = (i + t.n_oh // 2) % t.n_oh
                 take_rows(p, &part, t.oh_start + row)
+                pixels = strip + part.ic_first * p.ic_pitch + row * p.row_pitch
+                out = output_of(p, call, t, oc, row, 0)
                 col = 0
-                for j in range(tiles.parts):
-                    m = size_of(&tiles, j)
-                    multiply_tile(
-                        OC_VECTOR, NV, m, t.n_ow - col, min(width, p.ocg - oc), pixels + row * p.row_pitch + col,
-                        weights, &part, bias if part.first else start, to, t.g * p.ocg + oc,
-                        output_of(p, call, t, oc, row, col), call.out_stride[3], call.out_stride[1],
+                for j in range(2):
+                    n, m = count_of(&tiles, j), tiles.big - j
+                    multiply_tiles(
+                        call, OC_VECTOR, NV, m, n, t.n_ow - col, min(width, p.ocg - oc), pixels + col,
+                        m * <Py_ssize_t> sizeof(real), weights, &part, bias if part.first else start, to,
+                        t.g * p.ocg + oc, out + col * call.out_stride[3], call.out_stride[3], call.out_stride[1],
                     )
-                    start = start + q.tile_pitch
-                    to = to + q.tile_pitch
-                    col = col + m
-            q.ahead = part.ahead
+                    start = start + n * q.tile_pitch
+                    to = to + n * q.tile_pitch
+                    col = col + n * m
     # end: block
 
 
@@ -283,14 +377,16 @@ cdef inline void multiply_ow(
     cdef:
         Py_ssize_t VL = VECTOR_BYTES // sizeof(real)
         Py_ssize_t taps = p.kh * p.kw
-        Py_ssize_t row, i, block, oc, m, col, width, lanes
+        Py_ssize_t row, i, block, oc, m, n, col, width, lanes
         # Past the channels of this task.
         Py_ssize_t end = start_of(&p.oc_split, t.block_end - 1) + size_of(&p.oc_split, t.block_end - 1)
         int NV
         Split tiles = pixel_tiles(p, t)
+        Runs runs = runs_of(&tiles, VL, t.n_ow)
         const real *bias
         const real *weights
         const real *pixels
+        char *out
     for row in range(t.n_oh):
         for block in range(t.block_begin, t.block_end):
             oc = start_of(&p.oc_split, block)
@@ -298,18 +394,19 @@ cdef inline void multiply_ow(
             bias = part_of(p, call, t, block, q, group)
             weights = bias + m * VL + q.n_before * m * taps
             take_rows(p, q, t.oh_start + row)
-            for i in range(tiles.parts):
-                NV = <int> size_of(&tiles, i)
+            out = output_of(p, call, t, oc, row, 0)
+            for i in range(runs.n):
+                NV, n, col = runs.NV[i], runs.tiles[i], runs.first_pixel[i]
                 width = NV * VL
-                col = first_pixel(p, t, &tiles, i)
                 lanes = width if fits_output(call, t, row, width, sizeof(real)) else min(width, t.n_ow)
-                pixels = strip + row * p.row_pitch + (i * p.panel_pitch if p.panel_pitch else col)
-                multiply_tile(
-                    OW_VECTOR, NV, m, end - oc, lanes, pixels, weights, q,
-                    bias if q.first else c, c, t.g * p.ocg + oc,
-                    output_of(p, call, t, oc, row, col), call.out_stride[1], call.out_stride[3],
+                pixels = strip + row * p.row_pitch + (runs.first_tile[i] * p.panel_pitch if p.panel_pitch else col)
+                multiply_tiles(
+                    call, OW_VECTOR, NV, m, n, end - oc, lanes, pixels,
+                    (p.panel_pitch if p.panel_pitch else width) * <Py_ssize_t> sizeof(real), weights, q,
+                    bias if q.first else c, c, t.g * p.ocg + oc, out + col * call.out_stride[3], call.out_stride[1],
+                    call.out_stride[3],
                 )
-                c = c + q.tile_pitch
+                c = c + n * q.tile_pitch
     # end: row
 
 
@@ -321,12 +418,15 @@ cdef inline void multiply_dw(
     # a tile takes every `dh`-th row.
     cdef:
         Py_ssize_t VL = VECTOR_BYTES // sizeof(real)
-        Py_ssize_t oc, i, j, first, row, n_rows, start, col, width
+        Py_ssize_t oc, i, j, k, n, first, row, n_rows, col, width
         Py_ssize_t row_pitch = p.dh * p.row_pitch
         Py_ssize_t out_pitch = p.dh * call.out_stride[2]
         int NV
-        # Tiles no wider than the row: the last one moves back to end with it, and no tile needs a buffer.
+        # Tiles no wider than the row, if it has a vector's pixels: none needs a buffer.
         Split tiles = split_by((t.n_ow + VL - 1) // VL, max(1, min(p.NV, t.n_ow // VL)))
+        Runs runs = runs_of(&tiles, VL, t.n_ow)
+        bint whole = t.n_ow >= VL and fits_output(call, t, 0, VL, sizeof(real))
+        bint direct
         Split bands
         const real *bias
         const real *weights
@@ -338,28 +438,30 @@ cdef inline void multiply_dw(
         for first in range(min(p.dh, t.n_oh)):
             bands = split_by((t.n_oh - first + p.dh - 1) // p.dh, p.M[p.NV])
             row = first
+            out = output_of(p, call, t, oc, first, 0)
             for j in range(bands.parts):
                 n_rows = size_of(&bands, j)
-                start = 0
-                for i in range(tiles.parts):
-                    NV = <int> size_of(&tiles, i)
+                pixels = strip + row * p.row_pitch
+                for i in range(runs.n):
+                    NV, n, col = runs.NV[i], runs.tiles[i], runs.first_pixel[i]
                     width = NV * VL
-                    col = max(0, min(start, t.n_ow - width))
-                    pixels = strip + row * p.row_pitch + col
-                    out = output_of(p, call, t, oc, row, col)
-                    if (p.dh == 1 or width <= t.n_ow) and fits_output(call, t, row + n_rows - 1, width, sizeof(real)):
+                    direct = whole or (p.dh == 1 and fits_output(call, t, row + n_rows - 1, width, sizeof(real)))
+                    if direct:
                         run_depthwise(
-                            p.rows.step, NV, <int> n_rows, pixels, row_pitch, weights, &q.taps, bias, out,
-                            out_pitch,
+                            p.rows.step, NV, <int> n_rows, n, pixels + col, row_pitch, weights, &q.taps, bias,
+                            out + col * <Py_ssize_t> sizeof(real), out_pitch,
                         )
-                    else:
+                        continue
+                    for k in range(n):
                         run_depthwise(
-                            p.rows.step, NV, <int> n_rows, pixels, row_pitch, weights, &q.taps, bias,
+                            p.rows.step, NV, <int> n_rows, 1, pixels + col, row_pitch, weights, &q.taps, bias,
                             <char *> c, width * sizeof(real),
                         )
                         store_tile(
-                            q.result, c, n_rows, n_rows, min(width, t.n_ow), width, out, out_pitch, call.out_stride[3],
+                            q.result, c, n_rows, n_rows, min(width, t.n_ow), width, out + col * call.out_stride[3],
+                            out_pitch, call.out_stride[3],
                         )
-                    start = start + width
+                        col = col + width
                 row = row + n_rows * p.dh
+                out = out + n_rows * out_pitch
     # end: oc

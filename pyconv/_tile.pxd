@@ -23,9 +23,9 @@
 # Reference: Goto and van de Geijn, "Anatomy of High-Performance Matrix Multiplication", ACM TOMS 34 (2008);
 # Georganas et al., "Anatomy of High-Performance Deep Learning Convolutions on SIMD Architectures", SC 2018.
 
+from pyconv._ahead cimport Ahead
 from pyconv._vector cimport (
-    INTEGERS, VECTOR_BYTES, VECTOR_REGISTERS, assume, broadcast, by_itself, in_register, muladd_each,
-    prefetch, real, vec,
+    INTEGERS, VECTOR_BYTES, VECTOR_REGISTERS, assume, broadcast, in_register, muladd_each, prefetch, real, vec,
 )
 
 cdef enum:
@@ -49,9 +49,16 @@ cdef struct Taps:
     const Py_ssize_t *offset      # of the taps that a tile sums, kh * n_kw + kw, in bytes
     Py_ssize_t n_taps             # how many those are, and how many lie between them and the next channel's
     Py_ssize_t n_skipped
-    # A line of the image for each channel that will be wanted soon, in bytes; a pitch of 0 where none will.
-    const char *ahead
-    Py_ssize_t ahead_pitch
+    Ahead *ahead                  # what else each tile asks the memory for
+
+
+cdef struct Run:
+    # Tiles of one size, side by side. In bytes.
+    Py_ssize_t tiles
+    bint first         # whether they start from the bias, which is the same for all, or from the sums so far
+    char *out          # the first row of the first tile
+    Py_ssize_t pitch   # from one row of a tile to the next
+    Py_ssize_t next_pixel, next_start, next_out  # from one tile's pixels, sums so far and first row to the next's
 
 
 cdef inline bint tile_fits(const int M, const int NV) noexcept nogil:
@@ -66,13 +73,15 @@ cdef inline bint tile_fits(const int M, const int NV) noexcept nogil:
 cdef enum:
     # How many taps a turn of the innermost loop takes, and where they lie. Each tap of a tile of 6x2 takes 20
     # instructions; where two threads share a core, those of the loop around it take their time, too (measured beside a
-    # busy one, with 21 to 23 instructions a tap instead of 25: 10 to 30 %, in 1x1 kernels 1 to 9 %; on a core of its
-    # own nothing). Builds that take a tap with more instructions gain too little for the size of the code.
+    # busy one, with 21 to 23 instructions a tap instead of 25: 10 to 30 % of 3x3, 6 to 13 % of 5x5 and 7x7, 1 to 9 % of
+    # 1x1 kernels; on a core of its own -2 to 2 %). Builds that take a tap with more instructions gain too little for
+    # the size of the code: to them every kernel is ANY or ONE.
     ANY = 0     # one, anywhere
-    ROW = 1     # three: a row of a kernel of three columns
-    SQUARE = 2  # nine: a 3x3 kernel
-    ONE = 3     # that of a 1x1 kernel
-    FOUR = 4    # those of four channels under a 1x1 kernel, whose channels are a multiple of 4
+    MANY = 1    # four, anywhere, and what is left of a kernel of four or more
+    THREE = 2   # all of a kernel of three
+    SQUARE = 3  # all nine of a 3x3 kernel
+    ONE = 4     # that of a 1x1 kernel
+    FOUR = 5    # those of four channels under a 1x1 kernel, whose channels are a multiple of 4
 
 
 cdef inline void multiply_tap(
@@ -105,90 +114,133 @@ cdef inline void multiply_row(
     multiply_tap(role, NV, M, acc, <const real *> (pixel + third), weights + 2 * width)
 
 
+cdef inline void sum_points(
+    const int role, const int AT_ONCE, const int NV, const int M, vec *acc, const char *pixel, const real *weights,
+    const Taps *taps, Py_ssize_t width,
+) noexcept nogil:
+    # The only tap of each channel, AT_ONCE channels a turn.
+    cdef:
+        Py_ssize_t _i
+        int k
+        Py_ssize_t n = taps.n_ic // AT_ONCE
+        Py_ssize_t ic_pitch = taps.ic_pitch * <Py_ssize_t> sizeof(real)
+        const char *ahead = taps.ahead.line
+    assume(n > 0)
+    for _i in range(n):
+        for k in range(AT_ONCE):
+            prefetch(ahead + k * taps.ahead.pitch)
+        for k in range(AT_ONCE):
+            multiply_tap(role, NV, M, acc, <const real *> (pixel + k * ic_pitch), weights + k * width)
+        pixel = pixel + AT_ONCE * ic_pitch
+        weights = weights + AT_ONCE * width
+        ahead = ahead + AT_ONCE * taps.ahead.pitch
+
+
+cdef inline void sum_rows(
+    const int role, const int ROWS, const int NV, const int M, vec *acc, const char *pixel, const real *weights,
+    const Taps *taps, Py_ssize_t width,
+) noexcept nogil:
+    # All taps of a channel a turn: one row of three taps, or three.
+    cdef:
+        Py_ssize_t _i
+        Py_ssize_t ic_pitch = taps.ic_pitch * <Py_ssize_t> sizeof(real)
+        Py_ssize_t second = taps.offset[1] - taps.offset[0]
+        Py_ssize_t third = taps.offset[2] - taps.offset[0]
+        const char *first_row = pixel + taps.offset[0]
+        const char *second_row = pixel
+        const char *third_row = pixel
+        const char *ahead = taps.ahead.line
+    assume(taps.n_ic > 0)
+    if ROWS == 3:
+        second_row = pixel + taps.offset[3]
+        third_row = pixel + taps.offset[6]
+    for _i in range(taps.n_ic):
+        prefetch(ahead)
+        multiply_row(role, NV, M, acc, first_row, second, third, weights, width)
+        if ROWS == 3:
+            multiply_row(role, NV, M, acc, second_row, second, third, weights + 3 * width, width)
+            multiply_row(role, NV, M, acc, third_row, second, third, weights + 6 * width, width)
+        first_row = first_row + ic_pitch
+        second_row = second_row + ic_pitch
+        third_row = third_row + ic_pitch
+        weights = weights + (9 if ROWS == 3 else 3 + taps.n_skipped) * width
+        ahead = ahead + taps.ahead.pitch
+
+
+cdef inline void multiply_two(
+    const int role, const int NV, const int M, vec *acc, const char *pixel, const Py_ssize_t *offset,
+    const real *weights, Py_ssize_t width,
+) noexcept nogil:
+    multiply_tap(role, NV, M, acc, <const real *> (pixel + offset[0]), weights)
+    multiply_tap(role, NV, M, acc, <const real *> (pixel + offset[1]), weights + width)
+
+
+cdef inline void sum_taps(
+    const int role, const int AT_ONCE, const int NV, const int M, vec *acc, const char *pixel, const real *weights,
+    const Taps *taps, Py_ssize_t width,
+) noexcept nogil:
+    # Taps that lie anywhere: one at a time, or by fours, of which there is one at least, then two, then one.
+    cdef:
+        Py_ssize_t _i, _t
+        Py_ssize_t n = taps.n_taps // AT_ONCE
+        const Py_ssize_t *offset
+        const char *ahead = taps.ahead.line
+    # A loop that may be skipped costs registers: the accumulators would have to survive two ways around it.
+    assume(taps.n_ic > 0)
+    assume(n > 0)
+    for _i in range(taps.n_ic):
+        prefetch(ahead)
+        offset = taps.offset
+        for _t in range(n):
+            if AT_ONCE == 4:
+                multiply_two(role, NV, M, acc, pixel, offset, weights, width)
+                multiply_two(role, NV, M, acc, pixel, offset + 2, weights + 2 * width, width)
+            else:
+                multiply_tap(role, NV, M, acc, <const real *> (pixel + offset[0]), weights)
+            offset = offset + AT_ONCE
+            weights = weights + AT_ONCE * width
+        if AT_ONCE == 4 and taps.n_taps & 2:
+            multiply_two(role, NV, M, acc, pixel, offset, weights, width)
+            offset = offset + 2
+            weights = weights + 2 * width
+        if AT_ONCE == 4 and taps.n_taps & 1:
+            multiply_tap(role, NV, M, acc, <const real *> (pixel + offset[0]), weights)
+            weights = weights + width
+        pixel = pixel + taps.ic_pitch * <Py_ssize_t> sizeof(real)
+        weights = weights + taps.n_skipped * width
+        ahead = ahead + taps.ahead.pitch
+
+
 cdef inline void tile(
     const int role, const int SHAPE, const int NV, const int M,
-    const real *strip, const real *weights, const Taps *taps,
-    const vec *start, bint first, char *out, Py_ssize_t pitch,
+    const real *strip, const real *weights, const vec *start, char *out, const Taps *taps, const Run *run,
 ) noexcept nogil:
-    # The chain of (m, v) starts from the sums start[m * NV + v] or, the first time, from the bias.
+    # One of a run. The chain of (m, v) starts from the sums start[m * NV + v] or, the first time, from the bias.
     cdef:
         vec acc[MAX_ACCUMULATORS]
         int m, v
-        Py_ssize_t _i, t
-        Py_ssize_t n = taps.n_ic // 4 if SHAPE == FOUR else taps.n_ic
-        Py_ssize_t n_taps = taps.n_taps
         Py_ssize_t width = NV * (VECTOR_BYTES // sizeof(real)) if role == OC_VECTOR else M
-        Py_ssize_t ic_pitch = taps.ic_pitch * <Py_ssize_t> sizeof(real)
-        Py_ssize_t ahead_pitch = taps.ahead_pitch
-        const char *ahead = taps.ahead
-        const char *pixel = <const char *> strip  # 0, of a channel; under a 3x3 kernel in its first row's first tap
-        const char *row
-        const char *tap
-        const char *second_row = pixel
-        const char *third_row = pixel
-        Py_ssize_t second = 0
-        Py_ssize_t third = 0
         Py_ssize_t step = NV
         Py_ssize_t between = 1
-    # A loop that may be skipped costs registers: the accumulators would have to survive two ways around it.
-    assume(n > 0)
-    assume(n_taps > 0)
-    if SHAPE == ROW or SHAPE == SQUARE:
-        assume(n_taps >= 3)
-        second = taps.offset[1] - taps.offset[0]
-        third = taps.offset[2] - taps.offset[0]
-    if SHAPE == SQUARE:
-        second_row = pixel + taps.offset[3]
-        third_row = pixel + taps.offset[6]
-        pixel = pixel + taps.offset[0]
-    if first:
+        const char *pixel = <const char *> strip
+    if run.first:
         step, between = (0, 1) if role == OC_VECTOR else (1, 0)
     for m in range(M):
         for v in range(NV):
             acc[m * NV + v] = start[v * between]
         start = start + step
-    for _i in range(n):
-        prefetch(ahead)
-        if SHAPE == ONE:
-            multiply_tap(role, NV, M, acc, <const real *> pixel, weights)
-            weights = weights + width
-        elif SHAPE == FOUR:
-            prefetch(ahead + ahead_pitch)
-            prefetch(ahead + 2 * ahead_pitch)
-            prefetch(ahead + 3 * ahead_pitch)
-            multiply_tap(role, NV, M, acc, <const real *> pixel, weights)
-            multiply_tap(role, NV, M, acc, <const real *> (pixel + ic_pitch), weights + width)
-            multiply_tap(role, NV, M, acc, <const real *> (pixel + 2 * ic_pitch), weights + 2 * width)
-            multiply_tap(role, NV, M, acc, <const real *> (pixel + 3 * ic_pitch), weights + 3 * width)
-            weights = weights + 4 * width
-            pixel = pixel + 3 * ic_pitch
-            ahead = ahead + 3 * ahead_pitch
-        elif SHAPE == SQUARE:
-            multiply_row(role, NV, M, acc, pixel, second, third, weights, width)
-            multiply_row(role, NV, M, acc, second_row, second, third, weights + 3 * width, width)
-            multiply_row(role, NV, M, acc, third_row, second, third, weights + 6 * width, width)
-            second_row = second_row + ic_pitch
-            third_row = third_row + ic_pitch
-            weights = weights + 9 * width
-        elif SHAPE == ROW:
-            for t in range(n_taps // 3):
-                row = pixel + taps.offset[3 * t]
-                multiply_tap(role, NV, M, acc, <const real *> row, weights)
-                tap = row + second
-                by_itself(tap)
-                multiply_tap(role, NV, M, acc, <const real *> tap, weights + width)
-                tap = row + third
-                by_itself(tap)
-                multiply_tap(role, NV, M, acc, <const real *> tap, weights + 2 * width)
-                weights = weights + 3 * width
-        else:
-            for t in range(n_taps):
-                multiply_tap(role, NV, M, acc, <const real *> (pixel + taps.offset[t]), weights)
-                weights = weights + width
-        if SHAPE == ANY or SHAPE == ROW:
-            weights = weights + taps.n_skipped * width
-        pixel = pixel + ic_pitch
-        ahead = ahead + ahead_pitch
+    if SHAPE == ONE:
+        sum_points(role, 1, NV, M, acc, pixel, weights, taps, width)
+    elif SHAPE == FOUR:
+        sum_points(role, 4, NV, M, acc, pixel, weights, taps, width)
+    elif SHAPE == THREE:
+        sum_rows(role, 1, NV, M, acc, pixel, weights, taps, width)
+    elif SHAPE == SQUARE:
+        sum_rows(role, 3, NV, M, acc, pixel, weights, taps, width)
+    elif SHAPE == MANY:
+        sum_taps(role, 4, NV, M, acc, pixel, weights, taps, width)
+    else:
+        sum_taps(role, 1, NV, M, acc, pixel, weights, taps, width)
     for m in range(M):
         for v in range(NV):
-            (<vec *> (out + m * pitch))[v] = acc[m * NV + v]
+            (<vec *> (out + m * run.pitch))[v] = acc[m * NV + v]

@@ -81,7 +81,6 @@ cdef extern from *:
     #else
     #  define TILE_CODE void
     #endif
-    #define by_itself(pointer) __asm__("" : "+r"(pointer))
 
     #define LOW_2   0, 2
     #define HIGH_2  1, 3
@@ -185,8 +184,6 @@ cdef extern from *:
     void prefetch(const void *address) noexcept nogil
     # Keep a value in a vector register here: loaded once, it is not fetched again by each of its uses.
     void in_register(f32v v) noexcept nogil
-    # Hide what a pointer was made of: the compiler would keep the sums of its parts with every offset instead.
-    void by_itself(const void *pointer) noexcept nogil
     # The halves of a[0] b[0] a[1] b[1] ...
     f32v zip_low_f32(f32v a, f32v b) noexcept nogil
     f32v zip_high_f32(f32v a, f32v b) noexcept nogil

@@ -3,9 +3,10 @@
 from libc.stdlib cimport free
 from libc.string cimport memset
 
+from pyconv._ahead cimport Ahead
 from pyconv._lowered cimport FLOAT32
 from pyconv._peak cimport CHAINS, multiply_add_chains
-from pyconv._tile cimport MAX_NV, OC_VECTOR, OW_VECTOR, Taps
+from pyconv._tile cimport MAX_NV, OC_VECTOR, OW_VECTOR, Run, Taps
 from pyconv._vector cimport INTEGERS, VECTOR_BYTES, f32, f32v, f64, f64v, real
 
 
@@ -39,14 +40,6 @@ def multiply_adds(dtype, Py_ssize_t steps):
     return 2 * steps * CHAINS * VECTOR_BYTES // (4 if single else 8)
 
 
-cdef void repeat_tile(
-    int role, int NV, int M, const Taps *taps, const real *strip, const real *weights, real *c, Py_ssize_t repeats,
-) noexcept nogil:
-    cdef Py_ssize_t _repeat
-    for _repeat in range(repeats):
-        run_tile(role, NV, M, strip, weights, taps, c, False, <char *> c, NV * VECTOR_BYTES)
-
-
 def tile_multiply_adds(
     dtype, role, int NV, int M, Py_ssize_t n_ic, Py_ssize_t n_kh, Py_ssize_t n_kw, Py_ssize_t repeats,
 ):
@@ -67,7 +60,10 @@ def tile_multiply_adds(
         Py_ssize_t offset[32 * 32]
         void *memory = NULL
         char *base
+        char *sums
+        Ahead ahead
         Taps taps
+        Run run
         Py_ssize_t k
     if (role, NV, M) not in variants() or tile_role > OW_VECTOR or not (0 < n_kh <= 32 and 0 < n_kw <= 32):
         raise ValueError(f"no tile ({role!r}, {NV}, {M}) for a {n_kh}x{n_kw} kernel")
@@ -77,22 +73,26 @@ def tile_multiply_adds(
         raise MemoryError
     memset(memory, 0, strip_bytes + weight_bytes + TILE_BYTES)
     base = <char *> memory
+    sums = base + weight_bytes + strip_bytes
+    memset(&ahead, 0, sizeof(Ahead))
     memset(&taps, 0, sizeof(Taps))
+    memset(&run, 0, sizeof(Run))
+    run.tiles, run.out, run.pitch = repeats, sums, NV * VECTOR_BYTES
     taps.n_ic, taps.n_kh, taps.n_kw, taps.ic_pitch = n_ic, n_kh, n_kw, width
-    taps.offset, taps.ahead = offset, base
+    taps.offset, taps.ahead = offset, &ahead
     taps.n_taps = n_kh * n_kw
     for k in range(n_kh * n_kw):
         offset[k] = (k // n_kw * n_ic * width + k % n_kw) * size
     with nogil:
         if single:
-            repeat_tile(
-                tile_role, NV, M, &taps, <const f32 *> (base + weight_bytes), <const f32 *> base,
-                <f32 *> (base + weight_bytes + strip_bytes), repeats,
+            run_tiles(
+                tile_role, NV, M, <const f32 *> (base + weight_bytes), <const f32 *> base, <const f32 *> sums, &taps,
+                &run,
             )
         else:
-            repeat_tile(
-                tile_role, NV, M, &taps, <const f64 *> (base + weight_bytes), <const f64 *> base,
-                <f64 *> (base + weight_bytes + strip_bytes), repeats,
+            run_tiles(
+                tile_role, NV, M, <const f64 *> (base + weight_bytes), <const f64 *> base, <const f64 *> sums, &taps,
+                &run,
             )
     free(memory)
     return 2 * repeats * n_ic * n_kh * n_kw * M * NV * VL

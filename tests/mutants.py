@@ -43,8 +43,8 @@ TESTS = Path(__file__).parent
 ROOT = TESTS.parent
 
 FILES = (
-    "_kernels.pyx", "_nests.pxi", "_channel_nests.pxi", "_strip.pxd", "_copy.pxd", "_tile.pxd", "_depthwise.pxd",
-    "_channels.pxd", "_pack.pxd", "_store.pxd", "_lowered.pxd", "_split.pxd", "_vector.pxd",
+    "_kernels.pyx", "_nests.pxi", "_channel_nests.pxi", "_doors.pxi", "_strip.pxd", "_copy.pxd", "_tile.pxd",
+    "_depthwise.pxd", "_channels.pxd", "_pack.pxd", "_store.pxd", "_lowered.pxd", "_split.pxd", "_vector.pxd",
 )  # fmt: skip
 
 # The modules of the level, each with the tests that may see a mistake in it: the fastest killers first.
@@ -66,6 +66,7 @@ SAME_RESULTS = {
     "inner_pixels(&p.rows, p.sh, p.row_reach, t.oh_start, t.n_oh, &bottom, &top)": (
         "no pixel seems to have all its taps inside, so that all go by way of the strip"
     ),
+    "if runs.first_pixel[runs.n] + n * width >= n_ow:": "a run that ends with the row may as well be two",
     "if not (n_threads == 1):": "one thread can be a team, and a team's tasks can be done by one thread",
 }
 
@@ -78,13 +79,13 @@ POINTERS = {name for file in FILES for name in re.findall(r"\*(\w+)", (ROOT / "p
 UNSEEN_FUNCTIONS = {
     "multiply_adds": "a yardstick of the benchmark",
     "tile_multiply_adds": "a yardstick of the benchmark",
-    "repeat_tile": "a yardstick of the benchmark",
     "tile_fits": "which tiles there are: all of them give the same bits",
     "depthwise_fits": "which tiles there are",
     "channels_fits": "which tiles there are",
     "variants": "which tiles there are",
     "max_threads": "what OpenMP says",
     "extent": "how large a frame is, below",
+    "pixels_of": "pixels asked for early: it is neither a read nor a write",
 }
 UNSEEN_LINES = {
     r"ahead|prefetch|% CACHE_LINE == 0": "pixels or weights asked for early: it is neither a read nor a write",
