@@ -73,9 +73,9 @@ cdef inline bint tile_fits(const int M, const int NV) noexcept nogil:
 cdef enum:
     # How many taps a turn of the innermost loop takes, and where they lie. Each tap of a tile of 6x2 takes 20
     # instructions; where two threads share a core, those of the loop around it take their time, too (measured beside a
-    # busy one, with 21 to 23 instructions a tap instead of 25: 10 to 30 % of 3x3, 6 to 13 % of 5x5 and 7x7, 1 to 9 % of
-    # 1x1 kernels; on a core of its own -2 to 2 %). Builds that take a tap with more instructions gain too little for
-    # the size of the code: to them every kernel is ANY or ONE.
+    # busy one, with 21 to 23 instructions a tap instead of 25: 10 to 30 % of 3x3 and of three taps, 3 to 13 % of 5x5
+    # and 7x7, 1 to 9 % of 1x1 kernels; on a core of its own -2 to 2 %). Builds that take a tap with more instructions
+    # gain too little for the size of the code: to them every kernel is ANY or ONE.
     ANY = 0     # one, anywhere
     MANY = 1    # four, anywhere, and what is left of a kernel of four or more
     THREE = 2   # all of a kernel of three
