@@ -8,7 +8,7 @@ from libc.string cimport memcpy, memset
 
 from pyconv._copy cimport copy_pixels
 from pyconv._strip cimport (
-    ZEROS, Axis, Image, Run, channel_of, gather_inside, is_regular, pixel, put, run_of, source_of,
+    ZEROS, Axis, Image, Span, channel_of, gather_inside, is_regular, pixel, put, source_of, span_of,
 )
 from pyconv._vector cimport VECTOR_BYTES, f32, f32v, f64v, real, transpose8, vec, zeros_f32, zeros_f64
 
@@ -135,33 +135,33 @@ cdef inline void gather_channels(
     # vector. Rows and columns are those of the image (both steps are 1). `tag` carries the image's dtype only.
     cdef:
         Py_ssize_t s, k, j, source, begin, end
-        Run run
-        Run part
+        Span span
+        Span part
         real *slots
         const char *line
         bint done  # whether the pixels inside the image are there
     for s in range(rows.n_segments):
-        run = run_of(rows, &rows.segments[s], ih_start, n_ih)
+        span = span_of(rows, &rows.segments[s], ih_start, n_ih)
         for k in range(cols.n_segments):
-            part = run_of(cols, &cols.segments[k], iw_start, n_iw)
+            part = span_of(cols, &cols.segments[k], iw_start, n_iw)
             slots = strip + rows.segments[s].offset * row_pitch + cols.segments[k].offset * slot
             done = False
             if pixel is real:
-                if run.high > run.low and part.high > part.low:
-                    line = image.data + (run.first + run.low) * image.ih_stride
+                if span.high > span.low and part.high > part.low:
+                    line = image.data + (span.first + span.low) * image.ih_stride
                     done = gather_inside_channels(
-                        slots + run.low * row_pitch + part.low * slot, row_pitch, slot,
+                        slots + span.low * row_pitch + part.low * slot, row_pitch, slot,
                         <const real *> (line + (part.first + part.low) * image.iw_stride), image,
-                        run.high - run.low, part.high - part.low, n_ch,
+                        span.high - span.low, part.high - part.low, n_ch,
                     )
-            for j in range(run.count):
-                source = source_of(image.padding_mode, run.first + j, rows.extent)
+            for j in range(span.count):
+                source = source_of(image.padding_mode, span.first + j, rows.extent)
                 if source < 0:
                     memset(slots, 0, part.count * slot * sizeof(real))
                 else:
                     line = image.data + source * image.ih_stride
                     begin = end = 0
-                    if done and run.low <= j < run.high:
+                    if done and span.low <= j < span.high:
                         begin, end = part.low, part.high
                     gather_border_slots(slots, slot, tag, image, line, cols, part.first, begin, n_ch)
                     gather_border_slots(

@@ -9,8 +9,9 @@
 #
 #     pixel   a b c d | e f g h     ic 0   a a a a | e e e e     ic 1   b b b b | f f f f     ...
 #
-# Each output is the chain of _tile.pxd: from the bias, kh and kw ascending. The strip of DEPTHWISE is that of the other
-# tiles (_strip.pxd), that of DEPTHWISE_CHANNELS holds whole vectors of channels for each pixel (_channels.pxd).
+# Each output is the chain of _tile.pxd: from the bias, kh and kw ascending. Pixels lie in a strip, or where the user
+# has them (_in_place.pxi). The strip of DEPTHWISE is that of the other tiles (_strip.pxd), that of DEPTHWISE_CHANNELS
+# holds whole vectors of channels for each pixel (_channels.pxd).
 
 from pyconv._tile cimport MAX_M, MAX_NV, Taps
 from pyconv._vector cimport (
@@ -74,7 +75,7 @@ cdef inline void channels_tile(
 
 cdef inline void depthwise_row(
     const int low, const int high, const int KW, const int SH, const int NV,
-    Py_ssize_t i, const real *strip, Py_ssize_t row_pitch, const real *weights, const Taps *taps, vec *acc,
+    Py_ssize_t i, const real *pixels, Py_ssize_t row_pitch, const real *weights, const Taps *taps, vec *acc,
 ) noexcept nogil:
     # Row i of the input for the rows [low, high) of the output that it serves: for row r it is tap i - r * SH.
     cdef:
@@ -82,49 +83,51 @@ cdef inline void depthwise_row(
         int r, v
         Py_ssize_t kw
         Py_ssize_t n_kw = KW if KW else taps.n_kw
-        const real *row = strip + low * row_pitch + taps.kh_offset[i - low * SH]
-        const vec *pixels
+        const char *first = <const char *> pixels + low * row_pitch
+        const Py_ssize_t *offset = taps.offset + (i - low * SH) * n_kw
+        const vec *row
     assume(n_kw > 0)
     for kw in range(n_kw):
-        pixels = <const vec *> (row + taps.kw_offset[kw])
+        row = <const vec *> (first + offset[kw])
         for v in range(NV):
-            x[v] = pixels[v]
+            x[v] = row[v]
         for r in range(low, high):
             for v in range(NV):
                 acc[r * NV + v] = muladd(acc[r * NV + v], x[v], weights[(i - r * SH) * n_kw + kw])
 
 
 cdef inline void depthwise_single_rows(
-    const int NV, const int R, const real *strip, Py_ssize_t row_pitch, const real *weights, const Taps *taps, vec *acc,
+    const int NV, const int R, const real *pixels, Py_ssize_t row_pitch, const real *weights, const Taps *taps,
+    vec *acc,
 ) noexcept nogil:
     # A kernel of one row: rows share no input, but one after the other would be too few chains to keep both units busy.
     cdef:
         int r, v
         Py_ssize_t kw
-        const real *pixel
+        const char *first
     assume(taps.n_kw > 0)
     for kw in range(taps.n_kw):
-        pixel = strip + taps.kw_offset[kw]
+        first = <const char *> pixels + taps.offset[kw]
         for r in range(R):
             for v in range(NV):
-                acc[r * NV + v] = muladd(acc[r * NV + v], (<const vec *> (pixel + r * row_pitch))[v], weights[kw])
+                acc[r * NV + v] = muladd(acc[r * NV + v], (<const vec *> (first + r * row_pitch))[v], weights[kw])
 
 
 cdef inline void depthwise_static_row(
     const int i, const int KH, const int KW, const int SH, const int NV, const int R,
-    const real *strip, Py_ssize_t row_pitch, const real *weights, const Taps *taps, vec *acc,
+    const real *pixels, Py_ssize_t row_pitch, const real *weights, const Taps *taps, vec *acc,
 ) noexcept nogil:
     # Row i, if there is one, for a kernel of KH rows.
     if (R - 1) * SH + KH > i:
         depthwise_row(
             (i - KH + SH) // SH if i >= KH else 0, i // SH + 1 if i // SH < R else R, KW, SH, NV,
-            i, strip, row_pitch, weights, taps, acc,
+            i, pixels, row_pitch, weights, taps, acc,
         )
 
 
 cdef inline void depthwise_tile(
     const int KH, const int KW, const int SH, const int NV, const int R,
-    const real *strip, Py_ssize_t row_pitch, const real *weights, const Taps *taps,
+    const real *pixels, Py_ssize_t row_pitch, const real *weights, const Taps *taps,
     const vec *bias, char *out, Py_ssize_t pitch,
 ) noexcept nogil:
     # R output rows at once, so that each row of the input is loaded once for all of them. As i ascends so does kh for
@@ -140,36 +143,36 @@ cdef inline void depthwise_tile(
     for r in range(R * NV):
         acc[r] = bias[0]
     if KH == 1:
-        depthwise_single_rows(NV, R, strip, row_pitch, weights, taps, acc)
+        depthwise_single_rows(NV, R, pixels, row_pitch, weights, taps, acc)
     elif KH == 0:
         if R > 1:
-            depthwise_row(0, 1, KW, 1, NV, 0, strip, row_pitch, weights, taps, acc)
+            depthwise_row(0, 1, KW, 1, NV, 0, pixels, row_pitch, weights, taps, acc)
         if R > 2:
-            depthwise_row(0, 2, KW, 1, NV, 1, strip, row_pitch, weights, taps, acc)
+            depthwise_row(0, 2, KW, 1, NV, 1, pixels, row_pitch, weights, taps, acc)
         if R > 3:
-            depthwise_row(0, 3, KW, 1, NV, 2, strip, row_pitch, weights, taps, acc)
+            depthwise_row(0, 3, KW, 1, NV, 2, pixels, row_pitch, weights, taps, acc)
         for i in range(R - 1, n_kh):
-            depthwise_row(0, R, KW, 1, NV, i, strip, row_pitch, weights, taps, acc)
+            depthwise_row(0, R, KW, 1, NV, i, pixels, row_pitch, weights, taps, acc)
         if R > 1:
-            depthwise_row(1, R, KW, 1, NV, n_kh, strip, row_pitch, weights, taps, acc)
+            depthwise_row(1, R, KW, 1, NV, n_kh, pixels, row_pitch, weights, taps, acc)
         if R > 2:
-            depthwise_row(2, R, KW, 1, NV, n_kh + 1, strip, row_pitch, weights, taps, acc)
+            depthwise_row(2, R, KW, 1, NV, n_kh + 1, pixels, row_pitch, weights, taps, acc)
         if R > 3:
-            depthwise_row(3, R, KW, 1, NV, n_kh + 2, strip, row_pitch, weights, taps, acc)
+            depthwise_row(3, R, KW, 1, NV, n_kh + 2, pixels, row_pitch, weights, taps, acc)
     else:
-        depthwise_static_row(0, KH, KW, SH, NV, R, strip, row_pitch, weights, taps, acc)
-        depthwise_static_row(1, KH, KW, SH, NV, R, strip, row_pitch, weights, taps, acc)
-        depthwise_static_row(2, KH, KW, SH, NV, R, strip, row_pitch, weights, taps, acc)
-        depthwise_static_row(3, KH, KW, SH, NV, R, strip, row_pitch, weights, taps, acc)
-        depthwise_static_row(4, KH, KW, SH, NV, R, strip, row_pitch, weights, taps, acc)
-        depthwise_static_row(5, KH, KW, SH, NV, R, strip, row_pitch, weights, taps, acc)
-        depthwise_static_row(6, KH, KW, SH, NV, R, strip, row_pitch, weights, taps, acc)
-        depthwise_static_row(7, KH, KW, SH, NV, R, strip, row_pitch, weights, taps, acc)
-        depthwise_static_row(8, KH, KW, SH, NV, R, strip, row_pitch, weights, taps, acc)
-        depthwise_static_row(9, KH, KW, SH, NV, R, strip, row_pitch, weights, taps, acc)
-        depthwise_static_row(10, KH, KW, SH, NV, R, strip, row_pitch, weights, taps, acc)
-        depthwise_static_row(11, KH, KW, SH, NV, R, strip, row_pitch, weights, taps, acc)
-        depthwise_static_row(12, KH, KW, SH, NV, R, strip, row_pitch, weights, taps, acc)
+        depthwise_static_row(0, KH, KW, SH, NV, R, pixels, row_pitch, weights, taps, acc)
+        depthwise_static_row(1, KH, KW, SH, NV, R, pixels, row_pitch, weights, taps, acc)
+        depthwise_static_row(2, KH, KW, SH, NV, R, pixels, row_pitch, weights, taps, acc)
+        depthwise_static_row(3, KH, KW, SH, NV, R, pixels, row_pitch, weights, taps, acc)
+        depthwise_static_row(4, KH, KW, SH, NV, R, pixels, row_pitch, weights, taps, acc)
+        depthwise_static_row(5, KH, KW, SH, NV, R, pixels, row_pitch, weights, taps, acc)
+        depthwise_static_row(6, KH, KW, SH, NV, R, pixels, row_pitch, weights, taps, acc)
+        depthwise_static_row(7, KH, KW, SH, NV, R, pixels, row_pitch, weights, taps, acc)
+        depthwise_static_row(8, KH, KW, SH, NV, R, pixels, row_pitch, weights, taps, acc)
+        depthwise_static_row(9, KH, KW, SH, NV, R, pixels, row_pitch, weights, taps, acc)
+        depthwise_static_row(10, KH, KW, SH, NV, R, pixels, row_pitch, weights, taps, acc)
+        depthwise_static_row(11, KH, KW, SH, NV, R, pixels, row_pitch, weights, taps, acc)
+        depthwise_static_row(12, KH, KW, SH, NV, R, pixels, row_pitch, weights, taps, acc)
     for r in range(R):
         for v in range(NV):
             (<vec *> (out + r * pitch))[v] = acc[r * NV + v]

@@ -21,14 +21,40 @@ from pyconv._tile cimport (
 )
 from pyconv._vector cimport FUSED, INTEGERS, f32, f32v, f64, f64v, real, tile_code, vec
 
+cdef inline void by_points(
+    const int role, int NV, int M, const real *strip, const real *weights, const vec *start, char *out,
+    const Taps *taps, const Run *run,
+) noexcept nogil:
+    if FUSED and taps.n_ic % 4 == 0:
+        by_nv(role, FOUR, NV, M, strip, weights, start, out, taps, run)
+    else:
+        by_nv(role, ONE, NV, M, strip, weights, start, out, taps, run)
+
+
+cdef inline void by_taps(
+    const int role, int NV, int M, const real *strip, const real *weights, const vec *start, char *out,
+    const Taps *taps, const Run *run,
+) noexcept nogil:
+    if FUSED and taps.n_taps > 3:
+        by_nv(role, MANY, NV, M, strip, weights, start, out, taps, run)
+    elif FUSED and taps.n_taps == 3:
+        by_nv(role, THREE, NV, M, strip, weights, start, out, taps, run)
+    else:
+        by_nv(role, ANY, NV, M, strip, weights, start, out, taps, run)
+
+
 cdef tile_code oc_1x1(
     int NV, int M, const real *strip, const real *weights, const vec *start, char *out, const Taps *taps,
     const Run *run,
 ) noexcept nogil:
-    if FUSED and taps.n_ic % 4 == 0:
-        by_nv(OC_VECTOR, FOUR, NV, M, strip, weights, start, out, taps, run)
-    else:
-        by_nv(OC_VECTOR, ONE, NV, M, strip, weights, start, out, taps, run)
+    by_points(OC_VECTOR, NV, M, strip, weights, start, out, taps, run)
+
+
+cdef tile_code ow_1x1(
+    int NV, int M, const real *strip, const real *weights, const vec *start, char *out, const Taps *taps,
+    const Run *run,
+) noexcept nogil:
+    by_points(OW_VECTOR, NV, M, strip, weights, start, out, taps, run)
 
 
 cdef tile_code oc_3x3(
@@ -38,28 +64,6 @@ cdef tile_code oc_3x3(
     by_nv(OC_VECTOR, SQUARE, NV, M, strip, weights, start, out, taps, run)
 
 
-cdef tile_code oc_taps(
-    int NV, int M, const real *strip, const real *weights, const vec *start, char *out, const Taps *taps,
-    const Run *run,
-) noexcept nogil:
-    if FUSED and taps.n_taps > 3:
-        by_nv(OC_VECTOR, MANY, NV, M, strip, weights, start, out, taps, run)
-    elif FUSED and taps.n_taps == 3:
-        by_nv(OC_VECTOR, THREE, NV, M, strip, weights, start, out, taps, run)
-    else:
-        by_nv(OC_VECTOR, ANY, NV, M, strip, weights, start, out, taps, run)
-
-
-cdef tile_code ow_1x1(
-    int NV, int M, const real *strip, const real *weights, const vec *start, char *out, const Taps *taps,
-    const Run *run,
-) noexcept nogil:
-    if FUSED and taps.n_ic % 4 == 0:
-        by_nv(OW_VECTOR, FOUR, NV, M, strip, weights, start, out, taps, run)
-    else:
-        by_nv(OW_VECTOR, ONE, NV, M, strip, weights, start, out, taps, run)
-
-
 cdef tile_code ow_3x3(
     int NV, int M, const real *strip, const real *weights, const vec *start, char *out, const Taps *taps,
     const Run *run,
@@ -67,74 +71,76 @@ cdef tile_code ow_3x3(
     by_nv(OW_VECTOR, SQUARE, NV, M, strip, weights, start, out, taps, run)
 
 
+cdef tile_code oc_taps(
+    int NV, int M, const real *strip, const real *weights, const vec *start, char *out, const Taps *taps,
+    const Run *run,
+) noexcept nogil:
+    by_taps(OC_VECTOR, NV, M, strip, weights, start, out, taps, run)
+
+
 cdef tile_code ow_taps(
     int NV, int M, const real *strip, const real *weights, const vec *start, char *out, const Taps *taps,
     const Run *run,
 ) noexcept nogil:
-    if FUSED and taps.n_taps > 3:
-        by_nv(OW_VECTOR, MANY, NV, M, strip, weights, start, out, taps, run)
-    elif FUSED and taps.n_taps == 3:
-        by_nv(OW_VECTOR, THREE, NV, M, strip, weights, start, out, taps, run)
-    else:
-        by_nv(OW_VECTOR, ANY, NV, M, strip, weights, start, out, taps, run)
+    by_taps(OW_VECTOR, NV, M, strip, weights, start, out, taps, run)
 
 
 cdef void dw_1s1(
-    int NV, int R, const real *strip, Py_ssize_t row_pitch, const real *weights, const Taps *taps,
+    int NV, int R, const real *pixels, Py_ssize_t row_pitch, const real *weights, const Taps *taps,
     const vec *bias, char *out, Py_ssize_t pitch,
 ) noexcept nogil:
-    depthwise_by_nv(1, 0, 1, NV, R, strip, row_pitch, weights, taps, bias, out, pitch)
+    depthwise_by_nv(1, 0, 1, NV, R, pixels, row_pitch, weights, taps, bias, out, pitch)
 
 
 cdef void dw_3s1(
-    int NV, int R, const real *strip, Py_ssize_t row_pitch, const real *weights, const Taps *taps,
+    int NV, int R, const real *pixels, Py_ssize_t row_pitch, const real *weights, const Taps *taps,
     const vec *bias, char *out, Py_ssize_t pitch,
 ) noexcept nogil:
     if taps.n_kw == 3:
-        depthwise_by_nv(3, 3, 1, NV, R, strip, row_pitch, weights, taps, bias, out, pitch)
+        depthwise_by_nv(3, 3, 1, NV, R, pixels, row_pitch, weights, taps, bias, out, pitch)
     else:
-        depthwise_by_nv(3, 0, 1, NV, R, strip, row_pitch, weights, taps, bias, out, pitch)
+        depthwise_by_nv(3, 0, 1, NV, R, pixels, row_pitch, weights, taps, bias, out, pitch)
 
 
 cdef void dw_3s2(
-    int NV, int R, const real *strip, Py_ssize_t row_pitch, const real *weights, const Taps *taps,
+    int NV, int R, const real *pixels, Py_ssize_t row_pitch, const real *weights, const Taps *taps,
     const vec *bias, char *out, Py_ssize_t pitch,
 ) noexcept nogil:
     if taps.n_kw == 3:
-        depthwise_by_nv(3, 3, 2, NV, R, strip, row_pitch, weights, taps, bias, out, pitch)
+        depthwise_by_nv(3, 3, 2, NV, R, pixels, row_pitch, weights, taps, bias, out, pitch)
     else:
-        depthwise_by_nv(3, 0, 2, NV, R, strip, row_pitch, weights, taps, bias, out, pitch)
+        depthwise_by_nv(3, 0, 2, NV, R, pixels, row_pitch, weights, taps, bias, out, pitch)
 
 
 cdef void dw_5s1(
-    int NV, int R, const real *strip, Py_ssize_t row_pitch, const real *weights, const Taps *taps,
+    int NV, int R, const real *pixels, Py_ssize_t row_pitch, const real *weights, const Taps *taps,
     const vec *bias, char *out, Py_ssize_t pitch,
 ) noexcept nogil:
-    depthwise_by_nv(5, 5, 1, NV, R, strip, row_pitch, weights, taps, bias, out, pitch)
+    depthwise_by_nv(5, 5, 1, NV, R, pixels, row_pitch, weights, taps, bias, out, pitch)
 
 
 cdef void dw_5s2(
-    int NV, int R, const real *strip, Py_ssize_t row_pitch, const real *weights, const Taps *taps,
+    int NV, int R, const real *pixels, Py_ssize_t row_pitch, const real *weights, const Taps *taps,
     const vec *bias, char *out, Py_ssize_t pitch,
 ) noexcept nogil:
     if taps.n_kw == 5:
-        depthwise_by_nv(5, 5, 2, NV, R, strip, row_pitch, weights, taps, bias, out, pitch)
+        depthwise_by_nv(5, 5, 2, NV, R, pixels, row_pitch, weights, taps, bias, out, pitch)
     else:
-        depthwise_by_nv(5, 0, 2, NV, R, strip, row_pitch, weights, taps, bias, out, pitch)
+        depthwise_by_nv(5, 0, 2, NV, R, pixels, row_pitch, weights, taps, bias, out, pitch)
 
 
 cdef void dw_7s2(
-    int NV, int R, const real *strip, Py_ssize_t row_pitch, const real *weights, const Taps *taps,
+    int NV, int R, const real *pixels, Py_ssize_t row_pitch, const real *weights, const Taps *taps,
     const vec *bias, char *out, Py_ssize_t pitch,
 ) noexcept nogil:
-    depthwise_by_nv(7, 0, 2, NV, R, strip, row_pitch, weights, taps, bias, out, pitch)
+    depthwise_by_nv(7, 0, 2, NV, R, pixels, row_pitch, weights, taps, bias, out, pitch)
 
 
 cdef void dw_any(
-    int NV, int R, const real *strip, Py_ssize_t row_pitch, const real *weights, const Taps *taps,
+    int NV, int R, const real *pixels, Py_ssize_t row_pitch, const real *weights, const Taps *taps,
     const vec *bias, char *out, Py_ssize_t pitch,
 ) noexcept nogil:
-    depthwise_by_nv(0, 0, 1, NV, R, strip, row_pitch, weights, taps, bias, out, pitch)
+    depthwise_by_nv(0, 0, 1, NV, R, pixels, row_pitch, weights, taps, bias, out, pitch)
 
 
 cdef void dc_taps(
@@ -190,40 +196,40 @@ cdef inline void run_tiles(
 
 
 cdef inline void run_depthwise_vec(
-    Py_ssize_t SH, int NV, int R, Py_ssize_t tiles, const real *strip, Py_ssize_t row_pitch, const real *weights,
+    Py_ssize_t SH, int NV, int R, Py_ssize_t tiles, const real *pixels, Py_ssize_t row_pitch, const real *weights,
     const Taps *taps, const vec *bias, char *out, Py_ssize_t pitch,
 ) noexcept nogil:
-    # Tiles of one size, side by side in the strip and in the output.
+    # Tiles of one size, side by side. Rows of pixels are `row_pitch` bytes apart.
     cdef:
         Py_ssize_t width = NV * (VECTOR_BYTES // <Py_ssize_t> sizeof(real))
         Py_ssize_t _i
     for _i in range(tiles):
         if taps.n_kh == 1 and SH == 1:
-            dw_1s1(NV, R, strip, row_pitch, weights, taps, bias, out, pitch)
+            dw_1s1(NV, R, pixels, row_pitch, weights, taps, bias, out, pitch)
         elif taps.n_kh == 3 and SH == 1:
-            dw_3s1(NV, R, strip, row_pitch, weights, taps, bias, out, pitch)
+            dw_3s1(NV, R, pixels, row_pitch, weights, taps, bias, out, pitch)
         elif taps.n_kh == taps.n_kw == 5 and SH == 1:
-            dw_5s1(NV, R, strip, row_pitch, weights, taps, bias, out, pitch)
+            dw_5s1(NV, R, pixels, row_pitch, weights, taps, bias, out, pitch)
         elif SH == 1:
-            dw_any(NV, R, strip, row_pitch, weights, taps, bias, out, pitch)
+            dw_any(NV, R, pixels, row_pitch, weights, taps, bias, out, pitch)
         elif taps.n_kh == 3 and SH == 2:
-            dw_3s2(NV, R, strip, row_pitch, weights, taps, bias, out, pitch)
+            dw_3s2(NV, R, pixels, row_pitch, weights, taps, bias, out, pitch)
         elif taps.n_kh == 5 and SH == 2:
-            dw_5s2(NV, R, strip, row_pitch, weights, taps, bias, out, pitch)
+            dw_5s2(NV, R, pixels, row_pitch, weights, taps, bias, out, pitch)
         elif taps.n_kh == 7 and SH == 2:
-            dw_7s2(NV, R, strip, row_pitch, weights, taps, bias, out, pitch)
-        strip = strip + width
+            dw_7s2(NV, R, pixels, row_pitch, weights, taps, bias, out, pitch)
+        pixels = pixels + width
         out = out + width * <Py_ssize_t> sizeof(real)
 
 
 cdef inline void run_depthwise(
-    Py_ssize_t SH, int NV, int R, Py_ssize_t tiles, const real *strip, Py_ssize_t row_pitch, const real *weights,
+    Py_ssize_t SH, int NV, int R, Py_ssize_t tiles, const real *pixels, Py_ssize_t row_pitch, const real *weights,
     const Taps *taps, const real *bias, char *out, Py_ssize_t pitch,
 ) noexcept nogil:
     if real is f32:
-        run_depthwise_vec(SH, NV, R, tiles, strip, row_pitch, weights, taps, <const f32v *> bias, out, pitch)
+        run_depthwise_vec(SH, NV, R, tiles, pixels, row_pitch, weights, taps, <const f32v *> bias, out, pitch)
     else:
-        run_depthwise_vec(SH, NV, R, tiles, strip, row_pitch, weights, taps, <const f64v *> bias, out, pitch)
+        run_depthwise_vec(SH, NV, R, tiles, pixels, row_pitch, weights, taps, <const f64v *> bias, out, pitch)
 
 
 cdef inline void run_channels_vec(

@@ -72,41 +72,41 @@ cdef inline void by_nv(
 
 cdef inline void _fitting_depthwise(
     const int KH, const int KW, const int SH, const int NV, const int R,
-    const real *strip, Py_ssize_t row_pitch, const real *weights, const Taps *taps,
+    const real *pixels, Py_ssize_t row_pitch, const real *weights, const Taps *taps,
     const vec *bias, char *out, Py_ssize_t pitch,
 ) noexcept nogil:
     if depthwise_fits(R, NV):
-        depthwise_tile(KH, KW, SH, NV, R, strip, row_pitch, weights, taps, bias, out, pitch)
+        depthwise_tile(KH, KW, SH, NV, R, pixels, row_pitch, weights, taps, bias, out, pitch)
 
 
 cdef inline void _by_rows(
     const int KH, const int KW, const int SH, const int NV, int R,
-    const real *strip, Py_ssize_t row_pitch, const real *weights, const Taps *taps,
+    const real *pixels, Py_ssize_t row_pitch, const real *weights, const Taps *taps,
     const vec *bias, char *out, Py_ssize_t pitch,
 ) noexcept nogil:
     if R == 1:
-        _fitting_depthwise(KH, KW, SH, NV, 1, strip, row_pitch, weights, taps, bias, out, pitch)
+        _fitting_depthwise(KH, KW, SH, NV, 1, pixels, row_pitch, weights, taps, bias, out, pitch)
     elif R == 2:
-        _fitting_depthwise(KH, KW, SH, NV, 2, strip, row_pitch, weights, taps, bias, out, pitch)
+        _fitting_depthwise(KH, KW, SH, NV, 2, pixels, row_pitch, weights, taps, bias, out, pitch)
     elif R == 3:
-        _fitting_depthwise(KH, KW, SH, NV, 3, strip, row_pitch, weights, taps, bias, out, pitch)
+        _fitting_depthwise(KH, KW, SH, NV, 3, pixels, row_pitch, weights, taps, bias, out, pitch)
     elif R == 4:
-        _fitting_depthwise(KH, KW, SH, NV, 4, strip, row_pitch, weights, taps, bias, out, pitch)
+        _fitting_depthwise(KH, KW, SH, NV, 4, pixels, row_pitch, weights, taps, bias, out, pitch)
 
 
 cdef inline void depthwise_by_nv(
     const int KH, const int KW, const int SH, int NV, int R,
-    const real *strip, Py_ssize_t row_pitch, const real *weights, const Taps *taps,
+    const real *pixels, Py_ssize_t row_pitch, const real *weights, const Taps *taps,
     const vec *bias, char *out, Py_ssize_t pitch,
 ) noexcept nogil:
     if NV == 1:
-        _by_rows(KH, KW, SH, 1, R, strip, row_pitch, weights, taps, bias, out, pitch)
+        _by_rows(KH, KW, SH, 1, R, pixels, row_pitch, weights, taps, bias, out, pitch)
     elif NV == 2:
-        _by_rows(KH, KW, SH, 2, R, strip, row_pitch, weights, taps, bias, out, pitch)
+        _by_rows(KH, KW, SH, 2, R, pixels, row_pitch, weights, taps, bias, out, pitch)
     elif NV == 3:
-        _by_rows(KH, KW, SH, 3, R, strip, row_pitch, weights, taps, bias, out, pitch)
+        _by_rows(KH, KW, SH, 3, R, pixels, row_pitch, weights, taps, bias, out, pitch)
     elif NV == 4:
-        _by_rows(KH, KW, SH, 4, R, strip, row_pitch, weights, taps, bias, out, pitch)
+        _by_rows(KH, KW, SH, 4, R, pixels, row_pitch, weights, taps, bias, out, pitch)
 
 
 cdef inline bint depthwise_exists(Py_ssize_t KH, Py_ssize_t SH) noexcept nogil:

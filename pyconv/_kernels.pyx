@@ -5,14 +5,16 @@ A `Convolution` is a plan (_plan.py) lowered to C: numbers and offset tables, no
 
     for task in tasks:                       in parallel: (image, group, row block, column block, channel block)
         for channels of the reduction:       one pass, or as many as the plan found to suit the caches
-            gather the strip                                                                    _strip.pxd
-            for block, for row, for tile:    in an order that depends on the role               _nests.pxi
+            gather the strip                 if the image does not serve as it is       _strip.pxd, _in_place.pxi
+            for block, for row, for tile:    in an order that depends on the role  _nests, _depthwise_nests.pxi
                 multiply                     from the bias or the sums so far                   _tile.pxd
                 scatter                      unless the tile ends in the output itself          _store.pxd
 
 writes each output element from exactly one task, so that there is nothing to lock, and nothing that a thread count
 could change.
 """
+
+from itertools import product
 
 from cpython.buffer cimport (
     PyBUF_SIMPLE, PyBUF_STRIDES, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer,
@@ -22,6 +24,7 @@ from cython.parallel cimport prange, threadid
 from libc.stdlib cimport calloc, free
 from libc.string cimport memset
 
+from pyconv._ahead cimport Ahead
 from pyconv._denormals cimport FLUSHING, float_state, rounds_down, set_float_state
 from pyconv._depthwise cimport MAX_ROWS, channels_fits, depthwise_fits
 from pyconv._instances cimport depthwise_exists
@@ -54,7 +57,8 @@ PIXELS = (
 
 include "_doors.pxi"
 include "_nests.pxi"
-include "_channel_nests.pxi"
+include "_in_place.pxi"
+include "_depthwise_nests.pxi"
 include "_yardsticks.pxi"
 
 
@@ -64,23 +68,23 @@ cdef inline void run_task_of(
     cdef:
         Task t = decode(p, index)
         Pass q
+        Ahead ahead
         Image image
         Py_ssize_t i
         Py_ssize_t first_g = t.g
         Py_ssize_t end = t.g + t.n_g
+        bint cleared
         real *strip = <real *> scratch
         real *c = <real *> (scratch + p.strip_bytes)
         const real *group
     q.taps.n_kh = p.kh
     q.taps.n_kw = p.kw
-    q.taps.kh_offset = p.kh_offset
-    q.taps.kw_offset = p.kw_offset
     q.taps.offset = p.offset
     q.taps.n_taps = p.kh * p.kw
     q.taps.n_skipped = 0
     q.taps.ic_pitch = p.ic_pitch
-    q.ahead = pixels_of(p, call, index + 1)
-    q.taps.ahead = &q.ahead
+    ahead = pixels_of(p, call, index + 1)
+    q.taps.ahead = &ahead
     q.low = 0
     q.ic_first = 0
     q.result = p.result
@@ -103,16 +107,17 @@ cdef inline void run_task_of(
             q.ic_start = i * p.ic_blk
             q.taps.n_ic = min(p.ic_blk, p.icg - q.ic_start)
             image.ic = t.g * p.icg + q.ic_start
+            cleared = t.g > first_g and p.n_ic_blk == 1
             if p.role == DEPTHWISE_CHANNELS:
                 multiply_dc(p, call, &t, &q, &image, strip, group, c)
-                continue
-            gather_panels(p, strip, &image, &t, q.taps.n_ic, t.g > first_g and p.n_ic_blk == 1)
-            if p.role == OC_VECTOR:
-                multiply_oc(p, call, &t, &q, strip, group, c)
-            elif p.role == OW_VECTOR:
-                multiply_ow(p, call, &t, &q, strip, group, c)
+            elif p.role == DEPTHWISE:
+                multiply_dw(p, call, &t, &q, &image, strip, group, c, cleared)
             else:
-                multiply_dw(p, call, &t, &q, strip, group, c)
+                gather_panels(p, strip, &image, &t, q.taps.n_ic, cleared)
+                if p.role == OC_VECTOR:
+                    multiply_oc(p, call, &t, &q, strip, group, c)
+                else:
+                    multiply_ow(p, call, &t, &q, strip, group, c)
         t.g = t.g + 1
 
 
@@ -173,14 +178,20 @@ def has_depthwise(kh, sh):
 
 
 cdef void set_strides(Py_ssize_t *strides, const Py_buffer *array, int axes, bint one_row) noexcept:
-    # Of image, channel, row and pixel.
-    cdef int last = array.ndim - 1
-    strides[0] = array.strides[0] if last > axes else 0
-    strides[1] = array.strides[last - axes]
-    strides[2] = array.strides[last - 1] if axes == 2 else 0
-    strides[3] = array.strides[last]
+    # Of image, channel, row and pixel. That of an axis of length 1 means nothing, and may be too large to multiply: it
+    # becomes what it would be in an array without gaps.
+    cdef:
+        int i, to
+        int last = array.ndim - 1
+        Py_ssize_t dense = array.itemsize
+    for i in range(4):
+        strides[i] = 0
+    for i in range(array.ndim):  # from the last axis on
+        to = 3 - i if i < axes else 1 + axes - i
+        strides[to] = array.strides[last - i] if array.shape[last - i] > 1 else dense
+        dense = strides[to] * array.shape[last - i]
     if one_row and axes == 2 and array.shape[last] == 1:
-        strides[3] = strides[2]  # a column as a row; the stride of an axis of length 1 means nothing
+        strides[3] = strides[2]  # a column as a row
 
 
 cdef Py_ssize_t take_parts(Py_ssize_t *strides, const Py_buffer *array, Py_ssize_t size) noexcept:
@@ -272,7 +283,8 @@ cdef class Convolution:
             p.M[nv] = m
         p.dh, p.dw, p.sh, p.sw = problem.dh, problem.dw, problem.sh, problem.sw
         p.skips = plan.skips
-        p.slot, p.band, p.l1_ways = blocks.slot, blocks.band, plan.l1_ways
+        p.slot, p.band = blocks.slot, blocks.band
+        p.l1_ways, p.l2_ways = plan.l1_ways, plan.l2_ways
         p.g_blk, p.oh_blk, p.ow_blk, p.ic_blk = blocks.g_blk, blocks.oh_blk, blocks.ow_blk, blocks.ic_blk
         p.n_g_blk = plan.n_g_blk
         p.n_oh_blk, p.n_ow_blk, p.n_ic_blk = plan.n_oh_blk, plan.n_ow_blk, plan.n_ic_blk
@@ -298,25 +310,19 @@ cdef class Convolution:
         problem, tile, blocks = plan.problem, plan.tile, plan.blocks
         rows, cols = blocks.rows, blocks.cols
         self.tables = calloc(
-            (p.kh + p.kw + p.kh * p.kw) * sizeof(Py_ssize_t)
-            + (len(rows.segments) + len(cols.segments)) * sizeof(Segment), 1
+            p.kh * p.kw * sizeof(Py_ssize_t) + (len(rows.segments) + len(cols.segments)) * sizeof(Segment), 1
         )
         if self.tables == NULL:
             raise MemoryError("the offset tables of a convolution")
         offsets = <Py_ssize_t *> self.tables
-        segments = <Segment *> (offsets + p.kh + p.kw + p.kh * p.kw)
+        segments = <Segment *> (offsets + p.kh * p.kw)
         p.ic_pitch = cols.length
         p.row_pitch = plan.strip_ic * p.ic_pitch * blocks.slot
         p.panel_pitch = plan.panel_slots if blocks.panel else 0
-        p.kh_offset = offsets
-        p.kw_offset = offsets + p.kh
-        p.offset = offsets + p.kh + p.kw
-        for k, tap in enumerate(rows.taps):
-            p.kh_offset[k] = tap * p.row_pitch
-        for k, tap in enumerate(cols.taps):
-            p.kw_offset[k] = tap * blocks.slot
-        for k in range(p.kh * p.kw):
-            p.offset[k] = (p.kh_offset[k // p.kw] + p.kw_offset[k % p.kw]) * tile.vector_bytes // tile.lanes
+        p.offset = offsets
+        item = tile.vector_bytes // tile.lanes
+        for k, (row, col) in enumerate(product(rows.taps, cols.taps)):
+            p.offset[k] = (row * p.row_pitch + col * blocks.slot) * item
         # A strip of channel vectors holds the rows and columns of the image as they are.
         sh, sw = (1, 1) if p.role == DEPTHWISE_CHANNELS else (problem.sh, problem.sw)
         p.rows = Axis(problem.ih, problem.pt, sh, len(rows.segments), segments)
@@ -413,7 +419,6 @@ cdef class Convolution:
         call.offset = <Py_ssize_t *> (call.scratch + bytes)
         call.in_place = in_place(p, call)
         call.skips = p.skips and not rounds_down(call.float_state)
-        # Not otherwise: the stride of an axis of length 1 may be any number, too large to multiply.
         for i in range(p.kh * p.kw if call.in_place else 0):
             call.offset[i] = i // p.kw * p.dh * call.x_stride[2] + i % p.kw * p.dw * call.x_stride[3]
         try:

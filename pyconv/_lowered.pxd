@@ -30,7 +30,7 @@ cdef struct Lowered:
     Py_ssize_t mb, g, icg, ocg, oh, ow, kh, kw, dh, dw, sh, sw
     Py_ssize_t slot  # elements of one slot of the strip: a vector or more where its lanes are channels, else 1
     Py_ssize_t band  # rows that are computed before the next block of channels, where vectors are of channels
-    Py_ssize_t l1_ways  # lines that a set of the first level cache holds
+    Py_ssize_t l1_ways, l2_ways  # lines that a set of each cache holds
     Py_ssize_t g_blk, oh_blk, ow_blk, ic_blk
     Py_ssize_t n_g_blk, n_oh_blk, n_ow_blk, n_ic_blk, n_oc_task
     Py_ssize_t n_tasks, work_per_task, tiles_per_task
@@ -42,8 +42,6 @@ cdef struct Lowered:
     Py_ssize_t row_reach, col_reach  # from the first tap's pixel to the last one's
     Py_ssize_t row_pitch, ic_pitch  # of the strip, in elements
     Py_ssize_t panel_pitch          # from the pixels of one tile to those of the next; 0 where rows are whole
-    Py_ssize_t *kh_offset           # of the strip, in elements
-    Py_ssize_t *kw_offset
     Py_ssize_t *offset              # of every tap, in bytes
     Py_ssize_t strip_bytes, tile_bytes, thread_bytes
     Py_ssize_t unit_pitch, group_pitch  # of the packed weights, in elements; unit_pitch for each item of oc_split
@@ -72,7 +70,7 @@ cdef struct Call:
     unsigned long float_state  # of the caller, and subnormal numbers as zeros where it asks for that
     bint apart          # whether no tile ends in the output itself: its elements are narrower, or parts of complex ones
     bint skips          # whether the padding may be left out, as the plan would
-    bint in_place       # whether channel vectors are read in the image
+    bint in_place       # whether depthwise vectors are read in the image, where that is worth it
     Py_ssize_t x_stride[4]    # of image, channel, row and pixel
     Py_ssize_t out_stride[4]
     Py_ssize_t x_pair, out_pair  # of pairs of channels (_strip.pxd: channel_at)

@@ -2,7 +2,7 @@
 #
 # Every tile goes from the bias, or the sums so far, to the output, or to sums that wait for the next channels. Under
 # oc-vector a block goes through its channels in slices where its pixels and weights would not stay in the cache for the
-# next tile. Vectors of channels, which may do without a strip, have nests of their own: _channel_nests.pxi.
+# next tile. The depthwise tiles, which may do without a strip, have nests of their own: _depthwise_nests.pxi.
 
 from libc.string cimport memset
 
@@ -31,26 +31,26 @@ cdef inline Py_ssize_t first_pixel(
 
 
 cdef struct Runs:
-    # The tiles of a row: n runs of tiles of one size, side by side.
+    # The tiles of a row: n runs of tiles of one size, in pixels or in vectors of them, side by side.
     int n
-    int NV[3]
+    Py_ssize_t size[3]
     Py_ssize_t tiles[3]
     Py_ssize_t first_tile[3]
     Py_ssize_t first_pixel[3]
 
 
 cdef inline Runs runs_of(const Split *tiles, Py_ssize_t VL, Py_ssize_t n_ow) noexcept nogil:
-    # Two sizes, and the last tile by itself where it moves back.
+    # Of vectors of VL pixels, or of single ones. Two sizes, and the last tile by itself where it moves back.
     cdef:
         Runs runs
         Py_ssize_t n, width
         Py_ssize_t tile = 0
     runs.n = 0
     while tile < tiles.parts:
-        runs.NV[runs.n] = <int> size_of(tiles, tile)
+        runs.size[runs.n] = size_of(tiles, tile)
         runs.first_tile[runs.n] = tile
         runs.first_pixel[runs.n] = first_pixel(tiles, VL, n_ow, tile)
-        width = runs.NV[runs.n] * VL
+        width = runs.size[runs.n] * VL
         n = (tiles.n_big if tile < tiles.n_big else tiles.parts) - tile
         if runs.first_pixel[runs.n] + n * width > n_ow:
             n = max(1, n - 1)
@@ -126,7 +126,6 @@ cdef inline Ahead pixels_of(const Lowered *p, const Call *call, Py_ssize_t index
 cdef struct Pass:
     # One pass of a task over the channels [ic_start, ic_start + taps.n_ic) of the reduction.
     Taps taps
-    Ahead ahead
     Py_ssize_t ic_start
     Py_ssize_t ic_first  # of a slice of the pass, from ic_start on
     Py_ssize_t n_before  # channels in a packed block before these
@@ -250,20 +249,29 @@ cdef inline void store_pixels(
         store_tile(result, c, rows, room, lanes, width, out, row_stride, lane_stride)
 
 
+cdef struct Target:
+    # Where tiles side by side end in the output: rows of scalars, whose lanes make vectors. Strides in bytes.
+    Py_ssize_t oc    # the first tile's first channel
+    char *out
+    Py_ssize_t row_stride, lane_stride
+    Py_ssize_t room  # scalars from the first tile's on that have their tiles, now or later, in this task
+    Py_ssize_t lanes  # of each tile that are wanted
+
+
 cdef inline void multiply_tiles(
-    const Call *call, int role, int NV, Py_ssize_t M, Py_ssize_t n, Py_ssize_t room, Py_ssize_t lanes,
-    const real *strip, Py_ssize_t next_pixel, const real *weights, const Pass *q, const real *start, real *c,
-    Py_ssize_t oc, char *out, Py_ssize_t row_stride, Py_ssize_t lane_stride,
+    const Call *call, const Pass *q, int role, int NV, Py_ssize_t M, Py_ssize_t n, const real *strip,
+    Py_ssize_t next_pixel, const real *weights, const real *start, real *c, const Target *target,
 ) noexcept nogil:
     # n tiles of one size, side by side, from the bias or the sums so far, `start`, to the output or the sums, `c`:
-    # all in one run, unless each has to be brought into another form. Of the scalars that follow the first tile's own,
-    # those up to `room` will have their tiles later, in the same task. The tiles' first channel is `oc`.
+    # all in one run, unless each has to be brought into another form.
     cdef:
         Py_ssize_t width = NV * (VECTOR_BYTES // <Py_ssize_t> sizeof(real))
         Py_ssize_t tile_bytes = q.tile_pitch * <Py_ssize_t> sizeof(real)
-        Py_ssize_t next_tile = M * row_stride if role == OC_VECTOR else width * lane_stride
         Py_ssize_t lowest = q.low * q.taps.n_kw * (width if role == OC_VECTOR else M)
-        bint direct = q.last and not call.apart and lanes == width and lane_stride == <Py_ssize_t> sizeof(real)
+        Target to = target[0]
+        Py_ssize_t next_tile = M * to.row_stride if role == OC_VECTOR else width * to.lane_stride
+        bint as_it_is = to.lanes == width and to.lane_stride == <Py_ssize_t> sizeof(real)
+        bint direct = q.last and not call.apart and as_it_is
         bint indirect = q.last and not direct
         Py_ssize_t i = 0
         Run run
@@ -272,22 +280,21 @@ cdef inline void multiply_tiles(
     run.next_pixel = next_pixel
     run.next_start = 0 if q.first else tile_bytes
     if direct:
-        run.pitch, run.next_out = row_stride, next_tile
+        run.pitch, run.next_out = to.row_stride, next_tile
     else:
         run.pitch, run.next_out = width * <Py_ssize_t> sizeof(real), tile_bytes
     while i < n:
-        run.out = out if direct else <char *> c
+        run.out = to.out if direct else <char *> c
         run_tiles(role, NV, <int> M, strip, weights + lowest, start, &q.taps, &run)
         if q.taps.n_skipped:
             run_tiles_again(role, NV, M, strip, weights, start, q, &run)
-        if indirect:
-            if role == OC_VECTOR:
-                store_channels(call, q.result, c, M, room, lanes, width, out, row_stride, lane_stride)
-                room = room - M
-            else:
-                store_pixels(call, q.result, oc, c, M, room, lanes, width, out, row_stride, lane_stride)
-            c = c + q.tile_pitch
-            out = out + next_tile
+        if indirect and role == OC_VECTOR:
+            store_channels(call, q.result, c, M, to.room, to.lanes, width, to.out, to.row_stride, to.lane_stride)
+            to.room = to.room - M
+        elif indirect:
+            store_pixels(call, q.result, to.oc, c, M, to.room, to.lanes, width, to.out, to.row_stride, to.lane_stride)
+        c = c + q.tile_pitch
+        to.out = to.out + next_tile
         strip = <const real *> (<const char *> strip + next_pixel)
         start = <const real *> (<const char *> start + run.next_start)
         i = i + run.tiles
@@ -325,9 +332,10 @@ cdef inline void multiply_oc(
     cdef:
         Py_ssize_t VL = VECTOR_BYTES // sizeof(real)
         Py_ssize_t taps = p.kh * p.kw
-        Py_ssize_t block, oc, width, row, i, j, k, col, m, n
+        Py_ssize_t block, oc, width, row, i, j, k, m, n, col
         int NV
         Split tiles
+        Runs runs
         Split slices = split_by(q.taps.n_ic, p.ic_slice)
         Pass part
         const real *bias
@@ -335,12 +343,17 @@ cdef inline void multiply_oc(
         const real *pixels
         real *start
         real *to = c
-        char *out
+        Target target
+    target.row_stride = call.out_stride[3]
+    target.lane_stride = call.out_stride[1]
     for block in range(t.block_begin, t.block_end):
         oc = start_of(&p.oc_split, block) * VL
         NV = <int> size_of(&p.oc_split, block)
         width = NV * VL
+        target.oc = t.g * p.ocg + oc
+        target.lanes = min(width, p.ocg - oc)
         tiles = split_by(t.n_ow, p.M[NV])
+        runs = runs_of(&tiles, 1, t.n_ow)
         for k in range(slices.parts):
             part = slice_of(p, q, &slices, k)
             bias = part_of(p, call, t, block, &part, group)
@@ -354,19 +367,16 @@ cdef inline void multiply_oc(
                 row = (i + t.n_oh // 2) % t.n_oh
                 take_rows(p, &part, t.oh_start + row)
                 pixels = strip + part.ic_first * p.ic_pitch + row * p.row_pitch
-                out = output_of(p, call, t, oc, row, 0)
-                col = 0
-                for j in range(2):
-                    n, m = count_of(&tiles, j), tiles.big - j
+                for j in range(runs.n):
+                    m, n, col = runs.size[j], runs.tiles[j], runs.first_pixel[j]
+                    target.out = output_of(p, call, t, oc, row, col)
+                    target.room = t.n_ow - col
                     multiply_tiles(
-                        call, OC_VECTOR, NV, m, n, t.n_ow - col, min(width, p.ocg - oc), pixels + col,
-                        m * <Py_ssize_t> sizeof(real), weights, &part, bias if part.first else start, to,
-                        t.g * p.ocg + oc, out + col * call.out_stride[3], call.out_stride[3], call.out_stride[1],
+                        call, &part, OC_VECTOR, NV, m, n, pixels + col, m * <Py_ssize_t> sizeof(real), weights,
+                        bias if part.first else start, to, &target,
                     )
                     start = start + n * q.tile_pitch
                     to = to + n * q.tile_pitch
-                    col = col + n * m
-    # end: block
 
 
 cdef inline void multiply_ow(
@@ -377,7 +387,7 @@ cdef inline void multiply_ow(
     cdef:
         Py_ssize_t VL = VECTOR_BYTES // sizeof(real)
         Py_ssize_t taps = p.kh * p.kw
-        Py_ssize_t row, i, block, oc, m, n, col, width, lanes
+        Py_ssize_t row, i, block, oc, m, n, col, width, next_pixel
         # Past the channels of this task.
         Py_ssize_t end = start_of(&p.oc_split, t.block_end - 1) + size_of(&p.oc_split, t.block_end - 1)
         int NV
@@ -386,7 +396,9 @@ cdef inline void multiply_ow(
         const real *bias
         const real *weights
         const real *pixels
-        char *out
+        Target target
+    target.row_stride = call.out_stride[1]
+    target.lane_stride = call.out_stride[3]
     for row in range(t.n_oh):
         for block in range(t.block_begin, t.block_end):
             oc = start_of(&p.oc_split, block)
@@ -394,74 +406,15 @@ cdef inline void multiply_ow(
             bias = part_of(p, call, t, block, q, group)
             weights = bias + m * VL + q.n_before * m * taps
             take_rows(p, q, t.oh_start + row)
-            out = output_of(p, call, t, oc, row, 0)
+            target.oc = t.g * p.ocg + oc
+            target.room = end - oc
             for i in range(runs.n):
-                NV, n, col = runs.NV[i], runs.tiles[i], runs.first_pixel[i]
+                NV, n, col = <int> runs.size[i], runs.tiles[i], runs.first_pixel[i]
                 width = NV * VL
-                lanes = width if fits_output(call, t, row, width, sizeof(real)) else min(width, t.n_ow)
+                target.lanes = width if fits_output(call, t, row, width, sizeof(real)) else min(width, t.n_ow)
+                target.out = output_of(p, call, t, oc, row, col)
                 pixels = strip + row * p.row_pitch + (runs.first_tile[i] * p.panel_pitch if p.panel_pitch else col)
+                next_pixel = (p.panel_pitch if p.panel_pitch else width) * <Py_ssize_t> sizeof(real)
                 multiply_tiles(
-                    call, OW_VECTOR, NV, m, n, end - oc, lanes, pixels,
-                    (p.panel_pitch if p.panel_pitch else width) * <Py_ssize_t> sizeof(real), weights, q,
-                    bias if q.first else c, c, t.g * p.ocg + oc, out + col * call.out_stride[3], call.out_stride[1],
-                    call.out_stride[3],
-                )
+                    call, q, OW_VECTOR, NV, m, n, pixels, next_pixel, weights, bias if q.first else c, c, &target)
                 c = c + n * q.tile_pitch
-    # end: row
-
-
-cdef inline void multiply_dw(
-    const Lowered *p, const Call *call, const Task *t, Pass *q,
-    const real *strip, const real *group, real *c,
-) noexcept nogil:
-    # Vectors of pixels in several rows times the weights of one channel. Rows that a dilation apart share their input:
-    # a tile takes every `dh`-th row.
-    cdef:
-        Py_ssize_t VL = VECTOR_BYTES // sizeof(real)
-        Py_ssize_t oc, i, j, k, n, first, row, n_rows, col, width
-        Py_ssize_t row_pitch = p.dh * p.row_pitch
-        Py_ssize_t out_pitch = p.dh * call.out_stride[2]
-        int NV
-        # Tiles no wider than the row, if it has a vector's pixels: none needs a buffer.
-        Split tiles = split_by((t.n_ow + VL - 1) // VL, max(1, min(p.NV, t.n_ow // VL)))
-        Runs runs = runs_of(&tiles, VL, t.n_ow)
-        bint whole = t.n_ow >= VL and fits_output(call, t, 0, VL, sizeof(real))
-        bint direct
-        Split bands
-        const real *bias
-        const real *weights
-        const real *pixels
-        char *out
-    for oc in range(t.block_begin, t.block_end):
-        bias = part_of(p, call, t, oc, q, group)
-        weights = bias + VL
-        for first in range(min(p.dh, t.n_oh)):
-            bands = split_by((t.n_oh - first + p.dh - 1) // p.dh, p.M[p.NV])
-            row = first
-            out = output_of(p, call, t, oc, first, 0)
-            for j in range(bands.parts):
-                n_rows = size_of(&bands, j)
-                pixels = strip + row * p.row_pitch
-                for i in range(runs.n):
-                    NV, n, col = runs.NV[i], runs.tiles[i], runs.first_pixel[i]
-                    width = NV * VL
-                    direct = whole or (p.dh == 1 and fits_output(call, t, row + n_rows - 1, width, sizeof(real)))
-                    if direct:
-                        run_depthwise(
-                            p.rows.step, NV, <int> n_rows, n, pixels + col, row_pitch, weights, &q.taps, bias,
-                            out + col * <Py_ssize_t> sizeof(real), out_pitch,
-                        )
-                        continue
-                    for k in range(n):
-                        run_depthwise(
-                            p.rows.step, NV, <int> n_rows, 1, pixels + col, row_pitch, weights, &q.taps, bias,
-                            <char *> c, width * sizeof(real),
-                        )
-                        store_tile(
-                            q.result, c, n_rows, n_rows, min(width, t.n_ow), width, out + col * call.out_stride[3],
-                            out_pitch, call.out_stride[3],
-                        )
-                        col = col + width
-                row = row + n_rows * p.dh
-                out = out + n_rows * out_pitch
-    # end: oc

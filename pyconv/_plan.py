@@ -19,14 +19,18 @@ from pyconv._blocks import Blocks, choose_blocks, useful_flops
 from pyconv._problem import ConvProblem
 from pyconv._tiles import CACHE_LINE, Caches, Tile, TileTable, ceil_div, choose_tile, item_size, round_up
 
-_PAGE = 4096  # a first level cache has as many sets as a page has lines
+# Bytes of one way of a cache: the first level has as many sets as a page has lines, the second, with few exceptions,
+# 1024 (_in_place.pxi).
+_L1_WAY = 4096
+_L2_WAY = 64 << 10
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How a problem is computed; `_kernels.Convolution` reads it. A set of the first level cache holds `l1_ways` lines.
+    """How a problem is computed; `_kernels.Convolution` reads it.
 
-    What it adds to its parts is how many there are of each: tasks, panels, tiles, bytes.
+    Sets of the caches hold `l1_ways` and `l2_ways` lines. What it adds to its parts is how many there are of each:
+    tasks, panels, tiles, bytes.
     """
 
     problem: ConvProblem
@@ -34,6 +38,7 @@ class Plan:
     tile: Tile
     blocks: Blocks
     l1_ways: int
+    l2_ways: int
 
     @property
     def g(self) -> int:
@@ -258,4 +263,5 @@ def make_plan(
         Use this variant instead of the cheapest (tests and benchmarks go through all of them).
     """
     chosen = table.tile(problem, *(tile or choose_tile(problem, table, caches, channels_last)))
-    return Plan(problem, table.isa, chosen, choose_blocks(problem, chosen, caches, threads), caches.l1 // _PAGE)
+    blocks = choose_blocks(problem, chosen, caches, threads)
+    return Plan(problem, table.isa, chosen, blocks, caches.l1 // _L1_WAY, caches.l2 // _L2_WAY)

@@ -50,7 +50,7 @@ cdef enum:
     CIRCULAR = 3
 
 cdef enum:
-    KNOWN_RUNS = 8  # of a row's segments, found once for all rows: a division is slower than a short row
+    KNOWN_SPANS = 8  # of a row's segments, found once for all rows: a division is slower than a short row
 
 
 cdef struct Segment:
@@ -89,22 +89,22 @@ cdef inline bint is_regular(const Image *image) noexcept nogil:
     return image.ic_pair == 2 * image.ic_stride
 
 
-cdef struct Run:
+cdef struct Span:
     # A segment's slots for some output positions: [0, low) lie before the image, [low, high) in it, [high, count)
     # after it. Slot j holds coordinate first + j * step.
     Py_ssize_t first, low, high, count
 
 
-cdef inline Run run_of(const Axis *axis, const Segment *segment, Py_ssize_t start, Py_ssize_t n) noexcept nogil:
+cdef inline Span span_of(const Axis *axis, const Segment *segment, Py_ssize_t start, Py_ssize_t n) noexcept nogil:
     # For output positions [start, start + n).
-    cdef Run run
-    run.first = start * axis.step + segment.first - axis.pad
-    run.count = n + segment.extra
-    run.low = (axis.step - 1 - run.first) // axis.step if run.first < 0 else 0
-    run.high = (axis.extent - run.first + axis.step - 1) // axis.step if run.first < axis.extent else 0
-    run.low = min(run.low, run.count)
-    run.high = min(run.high, run.count)
-    return run
+    cdef Span span
+    span.first = start * axis.step + segment.first - axis.pad
+    span.count = n + segment.extra
+    span.low = (axis.step - 1 - span.first) // axis.step if span.first < 0 else 0
+    span.high = (axis.extent - span.first + axis.step - 1) // axis.step if span.first < axis.extent else 0
+    span.low = min(span.low, span.count)
+    span.high = min(span.high, span.count)
+    return span
 
 
 cdef inline Py_ssize_t source_of(int padding_mode, Py_ssize_t i, Py_ssize_t extent) noexcept nogil:
@@ -131,17 +131,17 @@ cdef inline void put(real *slot, const pixel *value) noexcept nogil:
         slot[0] = <real> value[0]
 
 
-cdef inline bint is_padded(const Run *run) noexcept nogil:
-    return run.low > 0 or run.high < run.count
+cdef inline bint is_padded(const Span *span) noexcept nogil:
+    return span.low > 0 or span.high < span.count
 
 
 cdef inline void gather_border(
-    real *slots, const pixel *line, const Image *image, const Axis *cols, const Run *run,
+    real *slots, const pixel *line, const Image *image, const Axis *cols, const Span *span,
     Py_ssize_t begin, Py_ssize_t end,
 ) noexcept nogil:
     cdef Py_ssize_t j, source
     for j in range(begin, end):
-        source = source_of(image.padding_mode, run.first + j * cols.step, cols.extent)
+        source = source_of(image.padding_mode, span.first + j * cols.step, cols.extent)
         if source < 0:
             slots[j] = 0
         else:
@@ -207,54 +207,54 @@ cdef inline void transpose_inside(
 
 
 cdef inline void gather_row(
-    real *row, Py_ssize_t ic_pitch, const pixel *line, const Image *image, const Axis *cols, const Run *known,
+    real *row, Py_ssize_t ic_pitch, const pixel *line, const Image *image, const Axis *cols, const Span *known,
     Py_ssize_t n_ic, Py_ssize_t start, Py_ssize_t n, Py_ssize_t overhang,
 ) noexcept nogil:
     # One row of the image, all channels: output columns [start, start + n), then zeros for `overhang` more. `known` are
-    # the runs of the first KNOWN_RUNS segments.
+    # the spans of the first KNOWN_SPANS segments.
     cdef:
         Py_ssize_t s, ic, j
         bint borders, zeros, filled
         Py_ssize_t stride = cols.step * image.iw_stride
         bint regular = is_regular(image)
         bint channels_last = regular and n_ic > 1 and image.ic_stride == sizeof(pixel) and stride != sizeof(pixel)
-        Run run
+        Span span
         real *slots
         const pixel *channel
         const pixel *inside
         const real *first
     for s in range(cols.n_segments):
-        run = known[s] if s < KNOWN_RUNS else run_of(cols, &cols.segments[s], start, n)
+        span = known[s] if s < KNOWN_SPANS else span_of(cols, &cols.segments[s], start, n)
         slots = row + cols.segments[s].offset
         inside = line
-        if run.high > run.low:
-            inside = <const pixel *> (<const char *> line + (run.first + run.low * cols.step) * image.iw_stride)
-        borders = is_padded(&run)
+        if span.high > span.low:
+            inside = <const pixel *> (<const char *> line + (span.first + span.low * cols.step) * image.iw_stride)
+        borders = is_padded(&span)
         zeros = image.padding_mode == ZEROS
         filled = False
         if pixel is real:
             first = <const real *> (<const char *> inside + channel_of(image, 0))
             if regular and stride == sizeof(pixel) and not borders and not overhang:
-                copy_rows(slots, ic_pitch, first, image.ic_stride, n_ic, run.count)
+                copy_rows(slots, ic_pitch, first, image.ic_stride, n_ic, span.count)
                 continue
-            if channels_last and run.high > run.low:
-                transpose_inside(slots + run.low, ic_pitch, first, stride, n_ic, run.high - run.low)
+            if channels_last and span.high > span.low:
+                transpose_inside(slots + span.low, ic_pitch, first, stride, n_ic, span.high - span.low)
                 filled = True
         for ic in range(n_ic):
             if zeros and not filled:
                 if borders or overhang:
-                    clear_ends(slots, run.low, run.high, run.count + overhang)
+                    clear_ends(slots, span.low, span.high, span.count + overhang)
             elif borders or overhang:
                 channel = <const pixel *> (<const char *> line + channel_of(image, ic))
-                gather_border(slots, channel, image, cols, &run, 0, run.low)
-                gather_border(slots, channel, image, cols, &run, run.high, run.count)
-                for j in range(run.count, run.count + overhang):
+                gather_border(slots, channel, image, cols, &span, 0, span.low)
+                gather_border(slots, channel, image, cols, &span, span.high, span.count)
+                for j in range(span.count, span.count + overhang):
                     slots[j] = 0
-            if not filled and run.high > run.low:
+            if not filled and span.high > span.low:
                 gather_inside(
-                    slots + run.low,
+                    slots + span.low,
                     <const pixel *> (<const char *> inside + channel_of(image, ic)),
-                    stride, run.high - run.low,
+                    stride, span.high - span.low,
                 )
             slots = slots + ic_pitch
 
@@ -268,16 +268,16 @@ cdef inline void gather(
     # `overhang` slots past these. `tag` carries the image's dtype only.
     cdef:
         Py_ssize_t s, j, source
-        Run run
-        Run known[KNOWN_RUNS]
+        Span span
+        Span known[KNOWN_SPANS]
         real *row
-    for s in range(min(cols.n_segments, KNOWN_RUNS)):
-        known[s] = run_of(cols, &cols.segments[s], ow_start, n_ow)
+    for s in range(min(cols.n_segments, KNOWN_SPANS)):
+        known[s] = span_of(cols, &cols.segments[s], ow_start, n_ow)
     for s in range(rows.n_segments):
-        run = run_of(rows, &rows.segments[s], oh_start, n_oh)
+        span = span_of(rows, &rows.segments[s], oh_start, n_oh)
         row = strip + rows.segments[s].offset * row_pitch
-        for j in range(run.count):
-            source = source_of(image.padding_mode, run.first + j * rows.step, rows.extent)
+        for j in range(span.count):
+            source = source_of(image.padding_mode, span.first + j * rows.step, rows.extent)
             if source < 0:
                 memset(row, 0, n_ic * ic_pitch * sizeof(real))
             else:
@@ -307,7 +307,7 @@ cdef inline void copy_every(real *slots, const real *source, Py_ssize_t step, Py
 
 cdef inline void gather_lines(
     real *row, Py_ssize_t row_pitch, Py_ssize_t ic_pitch, const char *line, Py_ssize_t row_step, Py_ssize_t ic_stride,
-    const Axis *cols, Py_ssize_t segment, const Run *part, Py_ssize_t n_rows, Py_ssize_t n_ic, Py_ssize_t end,
+    const Axis *cols, Py_ssize_t segment, const Span *part, Py_ssize_t n_rows, Py_ssize_t n_ic, Py_ssize_t end,
 ) noexcept nogil:
     # One segment of the strip's columns, from `line` on, of which every slot up to `end` is wanted.
     cdef:
@@ -340,28 +340,28 @@ cdef struct Phases:
     Py_ssize_t slots[8]  # where those of each phase begin
 
 
-cdef inline bint phases_of(const Axis *cols, const Run *runs, Phases *phases) noexcept nogil:
+cdef inline bint phases_of(const Axis *cols, const Span *spans, Phases *phases) noexcept nogil:
     # Whether these segments can be gathered at once: not where two taps of one remainder have a segment each.
     cdef:
         Py_ssize_t k, phase
         Py_ssize_t seen = 0
-    phases.first = runs[0].first + runs[0].low * cols.step
-    phases.n = runs[0].high - runs[0].low
+    phases.first = spans[0].first + spans[0].low * cols.step
+    phases.n = spans[0].high - spans[0].low
     for k in range(1, cols.n_segments):
-        phases.first = min(phases.first, runs[k].first + runs[k].low * cols.step)
-        phases.n = min(phases.n, runs[k].high - runs[k].low)
+        phases.first = min(phases.first, spans[k].first + spans[k].low * cols.step)
+        phases.n = min(phases.n, spans[k].high - spans[k].low)
     for k in range(cols.n_segments):
-        phase = runs[k].first + runs[k].low * cols.step - phases.first
+        phase = spans[k].first + spans[k].low * cols.step - phases.first
         if phase >= cols.step or seen & (1 << phase):
             return False
         seen |= 1 << phase
-        phases.slots[phase] = cols.segments[k].offset + runs[k].low
+        phases.slots[phase] = cols.segments[k].offset + spans[k].low
     return True
 
 
 cdef inline void gather_phases(
     const int S, real *row, Py_ssize_t row_pitch, Py_ssize_t ic_pitch, const char *line, Py_ssize_t row_step,
-    Py_ssize_t ic_stride, const Axis *cols, const Run *runs, const Phases *phases, Py_ssize_t n_rows, Py_ssize_t n_ic,
+    Py_ssize_t ic_stride, const Axis *cols, const Span *spans, const Phases *phases, Py_ssize_t n_rows, Py_ssize_t n_ic,
     Py_ssize_t overhang, bint cleared,
 ) noexcept nogil:
     # All segments at once: every pixel is read once, in whole vectors.
@@ -376,13 +376,13 @@ cdef inline void gather_phases(
             inside = <const real *> (line + ic * ic_stride)
             if not cleared:
                 for k in range(S):
-                    clear_ends(slots + cols.segments[k].offset, runs[k].low, runs[k].high, runs[k].count + overhang)
+                    clear_ends(slots + cols.segments[k].offset, spans[k].low, spans[k].high, spans[k].count + overhang)
             copy_phases(S, slots, phases.slots, inside + phases.first, phases.n)
             for k in range(S):
-                low = runs[k].low + phases.n
-                n = runs[k].high - low
+                low = spans[k].low + phases.n
+                n = spans[k].high - low
                 if n:
-                    rest = inside + runs[k].first + low * S
+                    rest = inside + spans[k].first + low * S
                     copy_every(slots + cols.segments[k].offset + low, rest, S, n)
         row = row + row_pitch
         line = line + row_step
@@ -399,46 +399,46 @@ cdef inline void gather_dense(
         Py_ssize_t s, k
         Py_ssize_t lanes = VECTOR_BYTES // sizeof(real)
         Py_ssize_t row_step = rows.step * image.ih_stride
-        Run run
-        Run part
-        Run parts[8]
+        Span span
+        Span part
+        Span parts[8]
         Phases phases
         bint at_once = False
         real *row
         const char *line
     if cols.step == cols.n_segments and (cols.step == 2 or cols.step == 4 or cols.step == 8):
         for k in range(cols.n_segments):
-            parts[k] = run_of(cols, &cols.segments[k], ow_start, n_ow)
+            parts[k] = span_of(cols, &cols.segments[k], ow_start, n_ow)
         at_once = phases_of(cols, parts, &phases) and phases.n >= lanes
     for s in range(rows.n_segments):
-        run = run_of(rows, &rows.segments[s], oh_start, n_oh)
+        span = span_of(rows, &rows.segments[s], oh_start, n_oh)
         row = strip + rows.segments[s].offset * row_pitch
         if not cleared:
-            clear_rows(row, row_pitch, run.low, n_ic * ic_pitch)
-            clear_rows(row + run.high * row_pitch, row_pitch, run.count - run.high, n_ic * ic_pitch)
-        if run.high <= run.low:
+            clear_rows(row, row_pitch, span.low, n_ic * ic_pitch)
+            clear_rows(row + span.high * row_pitch, row_pitch, span.count - span.high, n_ic * ic_pitch)
+        if span.high <= span.low:
             continue
-        row = row + run.low * row_pitch
-        line = image.data + channel_of(image, 0) + (run.first + run.low * rows.step) * image.ih_stride
+        row = row + span.low * row_pitch
+        line = image.data + channel_of(image, 0) + (span.first + span.low * rows.step) * image.ih_stride
         if at_once and cols.step == 2:
             gather_phases(
                 2, row, row_pitch, ic_pitch, line, row_step, image.ic_stride, cols, parts, &phases,
-                run.high - run.low, n_ic, overhang, cleared,
+                span.high - span.low, n_ic, overhang, cleared,
             )
         elif at_once and cols.step == 4:
             gather_phases(
                 4, row, row_pitch, ic_pitch, line, row_step, image.ic_stride, cols, parts, &phases,
-                run.high - run.low, n_ic, overhang, cleared,
+                span.high - span.low, n_ic, overhang, cleared,
             )
         elif at_once:
             gather_phases(
                 8, row, row_pitch, ic_pitch, line, row_step, image.ic_stride, cols, parts, &phases,
-                run.high - run.low, n_ic, overhang, cleared,
+                span.high - span.low, n_ic, overhang, cleared,
             )
         else:
             for k in range(cols.n_segments):
-                part = run_of(cols, &cols.segments[k], ow_start, n_ow)
+                part = span_of(cols, &cols.segments[k], ow_start, n_ow)
                 gather_lines(
-                    row, row_pitch, ic_pitch, line, row_step, image.ic_stride, cols, k, &part, run.high - run.low, n_ic,
-                    part.high - part.low if cleared else part.count + overhang,
+                    row, row_pitch, ic_pitch, line, row_step, image.ic_stride, cols, k, &part, span.high - span.low,
+                    n_ic, part.high - part.low if cleared else part.count + overhang,
                 )

@@ -41,11 +41,9 @@ cdef enum:
 
 
 cdef struct Taps:
-    # Where the taps of pixel 0 lie in a strip.
+    # Where the taps of pixel 0 lie.
     Py_ssize_t n_ic, n_kh, n_kw
     Py_ssize_t ic_pitch           # in elements
-    const Py_ssize_t *kh_offset   # of rows and columns (_depthwise.pxd), in elements
-    const Py_ssize_t *kw_offset
     const Py_ssize_t *offset      # of the taps that a tile sums, kh * n_kw + kw, in bytes
     Py_ssize_t n_taps             # how many those are, and how many lie between them and the next channel's
     Py_ssize_t n_skipped

@@ -222,6 +222,25 @@ def row_cycles(p: ConvProblem, table: TileTable, caches: Caches, tile: tuple[str
     return cycles * (1.08 if far or streams else 1.0)
 
 
+def depthwise_cycles(p: ConvProblem, tile: Tile) -> float:
+    """Cycles that the multiply-adds of one channel take, in tiles of rows of vectors of pixels.
+
+    For one column of the kernel a tile loads each row of the input, vectors that begin anywhere in a cache line, and
+    each weight for each of its own rows, two loads a cycle. A chain, one for each of its vectors, advances every 4
+    cycles at best; every 5, seeing that 8 chains leave the units idle now and then, and 12 do not (measured: 12 gain 0
+    to 15 % of the time, the more the larger the kernel; the 4 that one row of 28 pixels had, 15 to 30 %).
+    """
+    vectors = ceil_div(p.ow, tile.lanes)
+    beyond = (1 - 1 / p.kw) * tile.vector_bytes / CACHE_LINE  # the part of vectors that ends in another line
+    cycles = 0.0
+    for rows, bands in even_tails(p.oh, tile.largest):
+        loaded = (rows - 1) * p.sh + p.kh if p.kh > 1 else rows
+        for v, tiles in even_tails(vectors, max(1, min(tile.NV, p.ow // tile.lanes))):
+            loads = (loaded * v * (1 + beyond) + rows * p.kh) / min(2, 64 // tile.vector_bytes)
+            cycles += bands * tiles * max(rows * v * p.kh / tile.fmas, loads, 5.0 * p.kh)
+    return cycles * p.kw
+
+
 def in_channel_vectors(p: ConvProblem, lanes: int) -> bool:
     """Whether a vector of channels holds whole groups, of as many channels out as in."""
     icg = p.ic // p.g
@@ -245,10 +264,8 @@ def choose_tile(p: ConvProblem, table: TileTable, caches: Caches, channels_last:
     if in_channel_vectors(p, lanes) and 2 * p.ic >= lanes and table.most("dc")[0] and not elsewhere:
         return "dc", 1
     if of_pixels:
-        most = table.most("dw")
-        fitting = [nv for nv in range(1, _MAX_NV + 1) if most[nv - 1] >= min(p.oh, 2)]
-        vectors = ceil_div(p.ow, table.vector_bytes // item_size(p))
-        return "dw", min(fitting, key=lambda nv: (ceil_div(vectors, nv), nv))
+        tiles = [table.tile(p, "dw", nv) for nv, rows in enumerate(table.most("dw"), start=1) if rows]
+        return "dw", min(tiles, key=lambda tile: depthwise_cycles(p, tile)).NV
     return min(
         ((role, nv) for role in ("oc", "ow") for nv, m in enumerate(table.most(role), start=1) if m),
         key=lambda tile: row_cycles(p, table, caches, tile, channels_last),

@@ -273,6 +273,29 @@ def _depthwise_channels_last() -> Iterator[Case]:
             yield _case((channels, channels), (25, 38), kernel, groups=channels, **layouts, **arguments)
 
 
+def _depthwise_wide_rows() -> Iterator[Case]:
+    # Most pixels are read where they are, inside a frame as wide as a tile on either side.
+    for kernel, arguments in (
+        ((3, 3), {"padding": 1}),
+        ((3, 3), {"padding": ((1, 0), (0, 1)), "stride": (2, 1)}),
+        ((5, 3), {"padding": ((0, 3), (2, 0)), "dilation": (1, 2)}),
+        ((5, 5), {"padding": 2, "stride": (2, 1)}),
+        ((7, 4), {"stride": (2, 1)}),
+        ((3, 4), {"dilation": (3, 1), "padding": 2}),
+        ((7, 7), {"padding": 3}),
+        ((1, 9), {"padding": (0, 4)}),
+        ((9, 1), {"padding": (4, 0)}),
+        ((3, 3), {"padding": 1, "padding_mode": "circular"}),
+        ((2, 3), {"padding": 1, "padding_mode": "reflect"}),
+        ((3, 3), {}),
+    ):
+        for width, layout in ((700, "C"), (821, "negative"), (600, "odd_unit")):
+            yield _case((2, 4), (25, width), kernel, groups=2, x_layout=layout, l2=1 << 20, **arguments)
+    for layout in ("C", "odd_unit"):
+        yield _case((3, 3), (2_000,), (9,), padding=4, groups=3, x_layout=layout, l2=1 << 20)
+        yield _case((1, 1), (1, 900), (1, 5), padding=(0, 2), x_layout=layout, out_layout=layout, l2=1 << 20)
+
+
 def _narrow_channels_last() -> Iterator[Case]:
     # Fewer columns than a tile has pixels, and a last vector of channels that is not full.
     for channels in (4, 17, 31):
@@ -379,6 +402,7 @@ _FAMILIES = (
     _large_kernel_and_stride,
     _more_than_one_strip,
     _depthwise_channels_last,
+    _depthwise_wide_rows,
     _narrow_channels_last,
     _groups_channels_last,
     _nothing_inside_the_frame,

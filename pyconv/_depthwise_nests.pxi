@@ -1,0 +1,216 @@
+# The loop nests around the depthwise tiles (included by _kernels.pyx): vectors of pixels, and vectors of channels.
+#
+# Each goes through rectangles of output pixels whose taps lie in a strip or, where that is worth it, in the image
+# itself (_in_place.pxi).
+
+from pyconv._lowered cimport Call, Lowered, Task
+from pyconv._split cimport Split, size_of, split_by, start_of
+from pyconv._strip cimport Image, channel_of
+from pyconv._vector cimport VECTOR_BYTES, real
+
+
+cdef inline void multiply_rows(
+    const Lowered *p, const Call *call, const Task *t, Pass *q, const Pixels *pixels, const real *group, real *c,
+) noexcept nogil:
+    # Vectors of pixels in several rows times the weights of one channel. Rows that a dilation apart share their input:
+    # a tile takes every `dh`-th row.
+    cdef:
+        Py_ssize_t VL = VECTOR_BYTES // sizeof(real)
+        Py_ssize_t oc, i, j, k, n, first, row, n_rows, col, width
+        Py_ssize_t row_pitch = p.dh * pixels.row_step
+        Py_ssize_t out_pitch = p.dh * call.out_stride[2]
+        int NV
+        # Tiles no wider than the row, if it has a vector's pixels: none needs a buffer.
+        Split tiles = split_by((t.n_ow + VL - 1) // VL, max(1, min(p.NV, t.n_ow // VL)))
+        Runs runs = runs_of(&tiles, VL, t.n_ow)
+        bint whole = t.n_ow >= VL and fits_output(call, t, 0, VL, sizeof(real))
+        bint direct
+        Split bands
+        const real *bias
+        const real *weights
+        const real *source
+        char *out
+    q.taps.offset = pixels.offset
+    for oc in range(t.block_begin, t.block_end):
+        bias = part_of(p, call, t, oc, q, group)
+        weights = bias + VL
+        for first in range(min(p.dh, t.n_oh)):
+            bands = split_by((t.n_oh - first + p.dh - 1) // p.dh, p.M[p.NV])
+            row = first
+            out = output_of(p, call, t, oc, first, 0)
+            for j in range(bands.parts):
+                n_rows = size_of(&bands, j)
+                source = <const real *> (pixels.data + row * pixels.row_step)
+                for i in range(runs.n):
+                    NV, n, col = <int> runs.size[i], runs.tiles[i], runs.first_pixel[i]
+                    width = NV * VL
+                    direct = whole or (p.dh == 1 and fits_output(call, t, row + n_rows - 1, width, sizeof(real)))
+                    if direct:
+                        run_depthwise(
+                            p.rows.step, NV, <int> n_rows, n, source + col, row_pitch, weights, &q.taps, bias,
+                            out + col * <Py_ssize_t> sizeof(real), out_pitch,
+                        )
+                        continue
+                    for k in range(n):
+                        run_depthwise(
+                            p.rows.step, NV, <int> n_rows, 1, source + col, row_pitch, weights, &q.taps, bias,
+                            <char *> c, width * sizeof(real),
+                        )
+                        store_tile(
+                            q.result, c, n_rows, n_rows, min(width, t.n_ow), width, out + col * call.out_stride[3],
+                            out_pitch, call.out_stride[3],
+                        )
+                        col = col + width
+                row = row + n_rows * p.dh
+                out = out + n_rows * out_pitch
+
+
+cdef inline void multiply_strip_rows(
+    const Lowered *p, const Call *call, const Task *t, Pass *q, const Image *image, real *strip, const real *group,
+    real *c, bint cleared,
+) noexcept nogil:
+    # By way of a strip; nothing where t has no pixels.
+    cdef Pixels pixels
+    if t.n_oh == 0 or t.n_ow == 0:
+        return
+    pixels.data = <const char *> strip
+    pixels.row_step = p.row_pitch * <Py_ssize_t> sizeof(real)
+    pixels.col_step = sizeof(real)
+    pixels.offset = p.offset
+    gather_pixels(p, strip, image, t, 1, cleared)
+    multiply_rows(p, call, t, q, &pixels, group, c)
+
+
+cdef inline void multiply_dw(
+    const Lowered *p, const Call *call, const Task *t, Pass *q, const Image *image, real *strip, const real *group,
+    real *c, bint cleared,
+) noexcept nogil:
+    # Of one channel. The sides of a frame are as wide as a tile: narrower ones would take as long.
+    cdef:
+        Py_ssize_t i
+        Pixels pixels
+        Framed framed
+    if not call.in_place or not frame_of(p, t, p.NV * p.lanes, &framed):
+        multiply_strip_rows(p, call, t, q, image, strip, group, c, cleared)
+        return
+    for i in range(4):
+        multiply_strip_rows(p, call, &framed.frame[i], q, image, strip, group, c, False)
+    pixels = pixels_in_image(p, call, image, &framed.inner, 0)
+    multiply_rows(p, call, &framed.inner, q, &pixels, group, c)
+
+
+cdef inline void multiply_channels(
+    const Lowered *p, const Call *call, const Task *t, Pass *q, const Pixels *pixels, const real *group, real *c,
+) noexcept nogil:
+    # Vectors of channels in several pixels times vectors of weights: the blocks [t.block_begin, t.block_end) of the
+    # output pixels of t. A band of rows at a time, so that its lines are still at hand for the next of its rows.
+    cdef:
+        Py_ssize_t VL = VECTOR_BYTES // sizeof(real)
+        Py_ssize_t size = sizeof(real)
+        Py_ssize_t block, oc, lanes, begin, end, row, i, col, m, count
+        Py_ssize_t n_rows = t.n_oh
+        Py_ssize_t n_cols = t.n_ow
+        Py_ssize_t row_step = pixels.row_step
+        Py_ssize_t col_step = pixels.col_step
+        Py_ssize_t out_row = call.out_stride[2]
+        Py_ssize_t out_col = call.out_stride[3]
+        bint direct = call.out_stride[1] == size and not call.apart
+        # Rows that follow each other in the output as pixels do are scattered as one.
+        bint flat = out_row == n_cols * out_col
+        Split tiles
+        const real *bias
+        const real *weights
+        const char *source
+        char *out
+    if direct and n_cols < min(n_rows, p.M[1]):  # a narrow border: tiles run down its columns
+        n_rows, n_cols = n_cols, n_rows
+        row_step, col_step = col_step, row_step
+        out_row, out_col = out_col, out_row
+    tiles = split_by(n_cols, p.M[1])
+    q.taps.offset = pixels.offset
+    begin = 0
+    while begin < n_rows:
+        end = min(n_rows, begin + (p.band if direct or flat else 1))
+        for block in range(t.block_begin, t.block_end):
+            oc = block * VL
+            lanes = min(VL, p.ocg - oc)
+            bias = group + block * p.unit_pitch
+            weights = bias + VL
+            out = output_of(p, call, t, oc, 0, 0) + begin * out_row
+            source = pixels.data + (block - t.block_begin) * VECTOR_BYTES + begin * row_step
+            col = 0
+            for i in range(tiles.parts):
+                m = size_of(&tiles, i)
+                for row in range(end - begin):
+                    if direct and lanes == VL:
+                        run_channels(
+                            <int> m, <const real *> (source + row * row_step), col_step, weights, &q.taps, bias,
+                            out + row * out_row + col * out_col, out_col,
+                        )
+                    else:
+                        run_channels(
+                            <int> m, <const real *> (source + row * row_step), col_step, weights, &q.taps, bias,
+                            <char *> (c + (row * n_cols + col) * VL), VECTOR_BYTES,
+                        )
+                source = source + m * col_step
+                col = col + m
+            if direct and lanes < VL:
+                for row in range(end - begin):
+                    store_tile(
+                        q.result, c + row * n_cols * VL, n_cols, n_cols, lanes, VL, out + row * out_row, out_col, size,
+                    )
+            if not direct:
+                count = (end - begin) * n_cols
+                store_channels(call, q.result, c, count, count, lanes, VL, out, out_col, call.out_stride[1])
+        begin = end
+
+
+cdef void multiply_strip_channels(
+    const Lowered *p, const Call *call, const Task *t, Pass *q, const Image *image, real *strip, const real *group,
+    real *c,
+) noexcept nogil:
+    # By way of a strip for each few blocks of channels; nothing where t has no pixels.
+    cdef:
+        Py_ssize_t VL = VECTOR_BYTES // sizeof(real)
+        Py_ssize_t k
+        Split slots = split_by(t.block_end - t.block_begin, p.slot // VL)
+        Pixels pixels
+        Task part = t[0]
+        Image planes = image[0]
+    if t.n_oh == 0 or t.n_ow == 0:
+        return
+    pixels.data = <const char *> strip
+    pixels.row_step = p.sh * p.row_pitch * <Py_ssize_t> sizeof(real)
+    pixels.col_step = p.sw * p.slot * <Py_ssize_t> sizeof(real)
+    pixels.offset = p.offset
+    for k in range(slots.parts):
+        part.block_begin = t.block_begin + start_of(&slots, k)
+        part.block_end = part.block_begin + size_of(&slots, k)
+        planes.ic = image.ic + part.block_begin * VL
+        gather_pixels(p, strip, &planes, &part, min(part.block_end * VL, p.ocg) - part.block_begin * VL, False)
+        multiply_channels(p, call, &part, q, &pixels, group, c)
+
+
+cdef inline void multiply_dc(
+    const Lowered *p, const Call *call, const Task *t, Pass *q, const Image *image, real *strip, const real *group,
+    real *c,
+) noexcept nogil:
+    # Of all channels. The last block, if it is no whole vector, goes by way of the strip.
+    cdef:
+        Py_ssize_t i
+        Py_ssize_t end = min(t.block_end, p.ocg // (VECTOR_BYTES // <Py_ssize_t> sizeof(real)))
+        Pixels pixels
+        Framed framed
+        Task part = t[0]
+    part.block_end = end
+    if not call.in_place or end <= t.block_begin or not frame_of(p, &part, 1, &framed):
+        multiply_strip_channels(p, call, t, q, image, strip, group, c)
+        return
+    if end < t.block_end:
+        part.block_begin, part.block_end = end, t.block_end
+        multiply_strip_channels(p, call, &part, q, image, strip, group, c)
+    for i in range(4):
+        multiply_strip_channels(p, call, &framed.frame[i], q, image, strip, group, c)
+    pixels = pixels_in_image(
+        p, call, image, &framed.inner, t.block_begin * (VECTOR_BYTES // <Py_ssize_t> sizeof(real)))
+    multiply_channels(p, call, &framed.inner, q, &pixels, group, c)
