@@ -28,7 +28,7 @@ from pyconv._ahead cimport Ahead
 from pyconv._denormals cimport FLUSHING, float_state, rounds_down, set_float_state
 from pyconv._depthwise cimport MAX_ROWS, channels_fits, depthwise_fits
 from pyconv._instances cimport depthwise_exists
-from pyconv._lowered cimport FLOAT32, FLOAT64, Call, Lowered, Task, Weights, decode, is_split
+from pyconv._lowered cimport FLOAT32, FLOAT64, Call, Lowered, Task, Weights, decode, flattened, is_split, overhang_of
 from pyconv._split cimport split, start_of
 from pyconv._strip cimport Axis, Image, Segment
 from pyconv._tile cimport DEPTHWISE, DEPTHWISE_CHANNELS, MAX_M, MAX_NV, OC_VECTOR, OW_VECTOR, tile_fits
@@ -67,13 +67,14 @@ cdef inline void run_task_of(
 ) noexcept nogil:
     cdef:
         Task t = decode(p, index)
+        Task rows
         Pass q
         Ahead ahead
         Image image
         Py_ssize_t i
         Py_ssize_t first_g = t.g
         Py_ssize_t end = t.g + t.n_g
-        bint cleared
+        bint cleared, flat
         real *strip = <real *> scratch
         real *c = <real *> (scratch + p.strip_bytes)
         const real *group
@@ -97,7 +98,12 @@ cdef inline void run_task_of(
     image.ih_stride = call.x_stride[2]
     image.iw_stride = call.x_stride[3]
     image.padding_mode = p.padding_mode
+    # The output's rows may lie anywhere: then tiles end with each of them, and the last may look past the strip's.
+    flat = p.flat and call.out_stride[2] == p.ow * call.out_stride[3]
+    if p.flat and not flat:
+        t.overhang = max(t.overhang, overhang_of(p, t.n_ow))
     while t.g < end:
+        rows = flattened(&t) if flat else t
         group = NULL
         if call.packed != NULL:
             group = (<const real *> call.packed) + t.g * p.group_pitch
@@ -115,9 +121,9 @@ cdef inline void run_task_of(
             else:
                 gather_panels(p, strip, &image, &t, q.taps.n_ic, cleared)
                 if p.role == OC_VECTOR:
-                    multiply_oc(p, call, &t, &q, strip, group, c)
+                    multiply_oc(p, call, &rows, &q, strip, group, c)
                 else:
-                    multiply_ow(p, call, &t, &q, strip, group, c)
+                    multiply_ow(p, call, &rows, &q, strip, group, c)
         t.g = t.g + 1
 
 
@@ -317,7 +323,8 @@ cdef class Convolution:
         offsets = <Py_ssize_t *> self.tables
         segments = <Segment *> (offsets + p.kh * p.kw)
         p.ic_pitch = cols.length
-        p.row_pitch = plan.strip_ic * p.ic_pitch * blocks.slot
+        p.row_pitch = plan.row_pitch
+        p.flat = blocks.flat
         p.panel_pitch = plan.panel_slots if blocks.panel else 0
         p.offset = offsets
         item = tile.vector_bytes // tile.lanes

@@ -12,6 +12,12 @@ which holds every ``step``-th coordinate::
 Sharing pays while the taps' shifts overlap. Where they do not (a dilation wider than the block of outputs), a tap gets
 a segment of its own, so that no axis ever holds more than the smaller of the window's extent and one slot for each
 (position, tap).
+
+Where no two outputs share a pixel, every tap has a segment of its own on both axes, and nothing keeps its rows from
+following one another as one, in a plane for each tap (`lay_flat`). Tiles then need not end with each row::
+
+    two rows of 4 positions in tiles of at most 3         0 1 | 2 3     4 5 | 6 7
+    the same, following one another                       0 1 2 | 3 4 5 | 6 7
 """
 
 from __future__ import annotations
@@ -39,6 +45,26 @@ class Line:
     segments: tuple[Segment, ...]
     taps: tuple[int, ...]
     length: int
+
+
+def lay_flat(rows: Line, cols: Line, n_rows: int, n_cols: int, overhang: int = 0) -> tuple[Line, Line]:
+    """Lay out both axes where each tap has segments of its own: the pixels of its rows follow one another.
+
+    Slots of rows are ``n_cols`` apart, and those of columns neighbours: pixel ``(i, j)`` of a block, of a tap, is slot
+    ``i * n_cols + j`` of a plane. A vector may read `overhang` slots beyond the last, and planes start on the boundary
+    of one.
+    """
+    vector = overhang + 1
+    tall = n_rows + -(-overhang // n_cols)
+    tall += next(more for more in range(vector) if (tall + more) * n_cols % vector == 0)
+
+    def spread(line: Line, step: int, length: int) -> Line:
+        taps = tuple(k * step for k in range(len(line.taps)))
+        where = dict(zip(line.taps, taps, strict=True))
+        return Line(tuple(Segment(s.first, 0, where[s.offset]) for s in line.segments), taps, length)
+
+    n = len(cols.taps)
+    return spread(rows, n * tall, 1), spread(cols, tall * n_cols, len(rows.taps) * n * tall * n_cols)
 
 
 def lay_out(taps: int, step: int, dilation: int, block: int, overhang: int = 0) -> Line:

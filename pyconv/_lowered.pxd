@@ -42,6 +42,7 @@ cdef struct Lowered:
     Py_ssize_t row_reach, col_reach  # from the first tap's pixel to the last one's
     Py_ssize_t row_pitch, ic_pitch  # of the strip, in elements
     Py_ssize_t panel_pitch          # from the pixels of one tile to those of the next; 0 where rows are whole
+    bint flat                       # whether the rows of a task follow one another in the strip as one
     Py_ssize_t *offset              # of every tap, in bytes
     Py_ssize_t strip_bytes, tile_bytes, thread_bytes
     Py_ssize_t unit_pitch, group_pitch  # of the packed weights, in elements; unit_pitch for each item of oc_split
@@ -86,6 +87,13 @@ cdef struct Task:
     Py_ssize_t overhang  # slots that a vector reads past the last column: none where tiles move back instead
 
 
+cdef inline Py_ssize_t overhang_of(const Lowered *p, Py_ssize_t n) noexcept nogil:
+    # Of the last tile of n pixels.
+    if p.role == OC_VECTOR or p.role == DEPTHWISE_CHANNELS or n >= p.NV * p.lanes:
+        return 0
+    return (p.lanes - n % p.lanes) % p.lanes
+
+
 cdef inline Task decode(const Lowered *p, Py_ssize_t index) noexcept nogil:
     cdef:
         Task t
@@ -96,9 +104,6 @@ cdef inline Task decode(const Lowered *p, Py_ssize_t index) noexcept nogil:
     index = index // p.n_oc_task
     t.ow_start = index % p.n_ow_blk * p.ow_blk
     t.n_ow = min(p.ow_blk, p.ow - t.ow_start)
-    t.overhang = (p.lanes - t.n_ow % p.lanes) % p.lanes
-    if p.role == OC_VECTOR or p.role == DEPTHWISE_CHANNELS or t.n_ow >= p.NV * p.lanes:
-        t.overhang = 0
     index = index // p.n_ow_blk
     t.oh_start = index % p.n_oh_blk * p.oh_blk
     t.n_oh = min(p.oh_blk, p.oh - t.oh_start)
@@ -106,4 +111,13 @@ cdef inline Task decode(const Lowered *p, Py_ssize_t index) noexcept nogil:
     t.g = index % p.n_g_blk * p.g_blk
     t.n_g = min(p.g_blk, p.g - t.g)
     t.n = index // p.n_g_blk
+    t.overhang = overhang_of(p, t.n_oh * t.n_ow if p.flat else t.n_ow)
     return t
+
+
+cdef inline Task flattened(const Task *t) noexcept nogil:
+    # Rows that follow one another as one row.
+    cdef Task row = t[0]
+    row.n_ow = t.n_oh * t.n_ow
+    row.n_oh = 1
+    return row

@@ -17,9 +17,16 @@ cdef enum:
     CHANNELS_AT_ONCE = 16  # a first level translation buffer holds 48 pages or more
 
 
-cdef inline Split pixel_tiles(const Lowered *p, const Task *t) noexcept nogil:
-    # A row of a task in tiles of vectors of pixels.
-    return split_by((t.n_ow + p.lanes - 1) // p.lanes, p.NV)
+cdef inline Py_ssize_t unit_of(const Lowered *p) noexcept nogil:
+    # Pixels that the widths of tiles count: single ones, or vectors of them.
+    return 1 if p.role == OC_VECTOR else p.lanes
+
+
+cdef inline Split tiles_of(const Lowered *p, const Task *t, int NV) noexcept nogil:
+    # A row of a task in tiles. Blocks of fewer vectors of channels have longer tiles, unless these have panels.
+    if p.role == OC_VECTOR:
+        return split_by(t.n_ow, p.M[p.NV if p.panel_pitch else NV])
+    return split_by((t.n_ow + p.lanes - 1) // p.lanes, NV)
 
 
 cdef inline Py_ssize_t first_pixel(
@@ -60,26 +67,37 @@ cdef inline Runs runs_of(const Split *tiles, Py_ssize_t VL, Py_ssize_t n_ow) noe
     return runs
 
 
+cdef inline Py_ssize_t first_slot(const Lowered *p, const Runs *runs, Py_ssize_t i) noexcept nogil:
+    # Of the run's pixels, in the strip's row.
+    return runs.first_tile[i] * p.panel_pitch if p.panel_pitch else runs.first_pixel[i]
+
+
+cdef inline Py_ssize_t slots_between(const Lowered *p, Py_ssize_t width) noexcept nogil:
+    # From the pixels of a tile of this width to those of the next.
+    return p.panel_pitch if p.panel_pitch else width
+
+
 cdef inline void gather_panels(
     const Lowered *p, real *strip, const Image *image, const Task *t, Py_ssize_t n_ic, bint cleared,
 ) noexcept nogil:
     # The strip of a task; where tiles have panels, each its own. A few channels go through all panels before the next,
     # while their pages are at hand.
     cdef:
-        Py_ssize_t i, k, ic, width
+        Py_ssize_t i, k, ic, width, unit
         Split tiles
         Task part = t[0]
         Image planes = image[0]
     if p.panel_pitch == 0:
         gather_pixels(p, strip, image, t, n_ic, cleared)
         return
-    tiles = pixel_tiles(p, t)
+    unit = unit_of(p)
+    tiles = tiles_of(p, t, p.NV)
     for k in range((n_ic + CHANNELS_AT_ONCE - 1) // CHANNELS_AT_ONCE):
         ic = k * CHANNELS_AT_ONCE
         planes.ic = image.ic + ic
         for i in range(tiles.parts):
-            width = size_of(&tiles, i) * p.lanes
-            part.ow_start = t.ow_start + first_pixel(&tiles, p.lanes, t.n_ow, i)
+            width = size_of(&tiles, i) * unit
+            part.ow_start = t.ow_start + first_pixel(&tiles, unit, t.n_ow, i)
             part.n_ow = min(width, t.n_ow)
             part.overhang = width - part.n_ow
             gather_pixels(
@@ -352,8 +370,8 @@ cdef inline void multiply_oc(
         width = NV * VL
         target.oc = t.g * p.ocg + oc
         target.lanes = min(width, p.ocg - oc)
-        tiles = split_by(t.n_ow, p.M[NV])
-        runs = runs_of(&tiles, 1, t.n_ow)
+        tiles = tiles_of(p, t, NV)
+        runs = runs_of(&tiles, unit_of(p), t.n_ow)
         for k in range(slices.parts):
             part = slice_of(p, q, &slices, k)
             bias = part_of(p, call, t, block, &part, group)
@@ -372,7 +390,8 @@ cdef inline void multiply_oc(
                     target.out = output_of(p, call, t, oc, row, col)
                     target.room = t.n_ow - col
                     multiply_tiles(
-                        call, &part, OC_VECTOR, NV, m, n, pixels + col, m * <Py_ssize_t> sizeof(real), weights,
+                        call, &part, OC_VECTOR, NV, m, n, pixels + first_slot(p, &runs, j),
+                        slots_between(p, m) * <Py_ssize_t> sizeof(real), weights,
                         bias if part.first else start, to, &target,
                     )
                     start = start + n * q.tile_pitch
@@ -387,12 +406,12 @@ cdef inline void multiply_ow(
     cdef:
         Py_ssize_t VL = VECTOR_BYTES // sizeof(real)
         Py_ssize_t taps = p.kh * p.kw
-        Py_ssize_t row, i, block, oc, m, n, col, width, next_pixel
+        Py_ssize_t row, i, block, oc, m, n, col, width
         # Past the channels of this task.
         Py_ssize_t end = start_of(&p.oc_split, t.block_end - 1) + size_of(&p.oc_split, t.block_end - 1)
         int NV
-        Split tiles = pixel_tiles(p, t)
-        Runs runs = runs_of(&tiles, VL, t.n_ow)
+        Split tiles = tiles_of(p, t, p.NV)
+        Runs runs = runs_of(&tiles, unit_of(p), t.n_ow)
         const real *bias
         const real *weights
         const real *pixels
@@ -413,8 +432,9 @@ cdef inline void multiply_ow(
                 width = NV * VL
                 target.lanes = width if fits_output(call, t, row, width, sizeof(real)) else min(width, t.n_ow)
                 target.out = output_of(p, call, t, oc, row, col)
-                pixels = strip + row * p.row_pitch + (runs.first_tile[i] * p.panel_pitch if p.panel_pitch else col)
-                next_pixel = (p.panel_pitch if p.panel_pitch else width) * <Py_ssize_t> sizeof(real)
+                pixels = strip + row * p.row_pitch + first_slot(p, &runs, i)
                 multiply_tiles(
-                    call, q, OW_VECTOR, NV, m, n, pixels, next_pixel, weights, bias if q.first else c, c, &target)
+                    call, q, OW_VECTOR, NV, m, n, pixels, slots_between(p, width) * <Py_ssize_t> sizeof(real), weights,
+                    bias if q.first else c, c, &target,
+                )
                 c = c + n * q.tile_pitch

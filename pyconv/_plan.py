@@ -165,6 +165,12 @@ class Plan:
         return 1 if self.tile.role == "dc" else self.blocks.ic_blk
 
     @property
+    def row_pitch(self) -> int:
+        """Elements of the strip from one row of pixels to the next."""
+        b = self.blocks
+        return b.ow_blk if b.flat else self.strip_ic * b.cols.length * b.slot
+
+    @property
     def n_panels(self) -> int:
         b = self.blocks
         return ceil_div(b.ow_blk, b.panel) if b.panel else 1

@@ -90,6 +90,12 @@ class ConvProblem:
     src_dtype: str
     dst_dtype: str
 
+    @property
+    def of_patches(self) -> bool:
+        """Whether no two outputs read the same pixel, and none an explicit one."""
+        apart = (self.kh - 1) * self.dh < self.sh and (self.kw - 1) * self.dw < self.sw
+        return apart and self.pt == self.pb == self.pl == self.pr == 0
+
 
 @lru_cache(maxsize=1024)
 def conv_problem(

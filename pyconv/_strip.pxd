@@ -317,10 +317,13 @@ cdef inline void gather_lines(
         real *slots = row + cols.segments[segment].offset
         const char *inside = line + (part.first + low * cols.step) * <Py_ssize_t> sizeof(real)
     for _j in range(n_rows):
-        for ic in range(n_ic):
-            if n < end:
-                clear_ends(slots + ic * ic_pitch, low, part.high, end)
-            copy_every(slots + ic * ic_pitch + low, <const real *> (inside + ic * ic_stride), cols.step, n)
+        if n == end and cols.step == 1:
+            copy_rows(slots + low, ic_pitch, <const real *> inside, ic_stride, n_ic, n)
+        else:
+            for ic in range(n_ic):
+                if n < end:
+                    clear_ends(slots + ic * ic_pitch, low, part.high, end)
+                copy_every(slots + ic * ic_pitch + low, <const real *> (inside + ic * ic_stride), cols.step, n)
         slots = slots + row_pitch
         inside = inside + row_step
 

@@ -9,7 +9,7 @@ are, how many loads it issues, how large its caches are.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pyconv import _dtypes
 from pyconv._problem import ConvProblem
@@ -266,6 +266,8 @@ def choose_tile(p: ConvProblem, table: TileTable, caches: Caches, channels_last:
     if of_pixels:
         tiles = [table.tile(p, "dw", nv) for nv, rows in enumerate(table.most("dw"), start=1) if rows]
         return "dw", min(tiles, key=lambda tile: depthwise_cycles(p, tile)).NV
+    if p.of_patches:  # rows follow one another as one
+        p = replace(p, oh=1, ow=p.oh * p.ow)
     return min(
         ((role, nv) for role in ("oc", "ow") for nv, m in enumerate(table.most(role), start=1) if m),
         key=lambda tile: row_cycles(p, table, caches, tile, channels_last),

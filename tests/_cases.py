@@ -296,6 +296,32 @@ def _depthwise_wide_rows() -> Iterator[Case]:
         yield _case((1, 1), (1, 900), (1, 5), padding=(0, 2), x_layout=layout, out_layout=layout, l2=1 << 20)
 
 
+def _patches() -> Iterator[Case]:
+    # Outputs that share no pixel: rows of the strip follow one another. So may those of the output.
+    for channels in ((3, 5), (2, 40), (70, 33)):
+        for size, kernel, arguments in (
+            ((60, 52), (4, 4), {"stride": 4}),
+            ((35, 38), (2, 2), {"stride": 2}),
+            ((33, 23), (1, 1), {"stride": 2}),
+            ((31, 20), (2, 3), {"stride": (3, 4)}),
+            ((40, 17), (2, 2), {"stride": (5, 3), "dilation": (4, 2)}),
+            ((96, 48), (16, 16), {"stride": 16}),
+        ):
+            for layout in ("", "channels_last", "sliced"):
+                yield _case(channels, size, kernel, out_layout=layout, **arguments)
+        yield _case(channels, (60, 52), (4, 4), stride=4, l2=1 << 14)
+        yield _case(channels, (31, 70), (2, 2), stride=2, x_layout="channels_last", out_layout="negative")
+    yield _case((6, 10), (33, 40), (3, 2), stride=(3, 2), groups=2, src_dtype="uint8")
+
+
+def _panels_of_scalars() -> Iterator[Case]:
+    # More pixels than a short row has, under weights that a small cache does not hold, the last block of them narrower.
+    for size in ((2, 17), (1, 41), (38, 1)):
+        for layout in ("", "channels_last", "sliced"):
+            yield _case((260, 200), size, (1, 1), out_layout=layout, l2=40_000)
+        yield _case((270, 216), size, (1, 1), x_layout="channels_last", l2=45_000)
+
+
 def _narrow_channels_last() -> Iterator[Case]:
     # Fewer columns than a tile has pixels, and a last vector of channels that is not full.
     for channels in (4, 17, 31):
@@ -403,6 +429,8 @@ _FAMILIES = (
     _more_than_one_strip,
     _depthwise_channels_last,
     _depthwise_wide_rows,
+    _patches,
+    _panels_of_scalars,
     _narrow_channels_last,
     _groups_channels_last,
     _nothing_inside_the_frame,

@@ -43,8 +43,9 @@ TESTS = Path(__file__).parent
 ROOT = TESTS.parent
 
 FILES = (
-    "_kernels.pyx", "_nests.pxi", "_channel_nests.pxi", "_doors.pxi", "_strip.pxd", "_copy.pxd", "_tile.pxd",
-    "_depthwise.pxd", "_channels.pxd", "_pack.pxd", "_store.pxd", "_lowered.pxd", "_split.pxd", "_vector.pxd",
+    "_kernels.pyx", "_nests.pxi", "_depthwise_nests.pxi", "_in_place.pxi", "_doors.pxi", "_strip.pxd", "_copy.pxd",
+    "_tile.pxd", "_depthwise.pxd", "_channels.pxd", "_pack.pxd", "_store.pxd", "_lowered.pxd", "_split.pxd",
+    "_vector.pxd",
 )  # fmt: skip
 
 # The modules of the level, each with the tests that may see a mistake in it: the fastest killers first.

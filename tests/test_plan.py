@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
-from pyconv._line import lay_out
+from pyconv._line import lay_flat, lay_out
 from pyconv._plan import Plan, make_plan
 from pyconv._problem import ConvProblem
 from pyconv._tiles import Caches, TileTable, even_tails
@@ -109,6 +110,23 @@ def pointwise(ic: int, size: int, oc: int) -> ConvProblem:
     return replace(LAYER, ic=ic, oc=oc, ih=1, iw=pixels, oh=1, ow=pixels, kh=1, kw=1, pt=0, pb=0, pl=0, pr=0)
 
 
+def test_outputs_that_share_no_pixel_lie_in_a_flat_strip() -> None:
+    patches = replace(LAYER, ic=3, oc=96, ih=224, iw=224, oh=56, ow=56, kh=4, kw=4, sh=4, sw=4, pt=0, pb=0, pl=0, pr=0)
+    flat = make_plan(patches, AVX2, HALF_L2, 1)
+    assert flat.blocks.flat
+    assert flat.row_pitch == flat.blocks.ow_blk == 56
+    assert not make_plan(replace(patches, sh=3, ih=169), AVX2, HALF_L2, 1).blocks.flat, "rows share pixels"
+    assert not make_plan(replace(patches, pl=1, pr=1, iw=222), AVX2, HALF_L2, 1).blocks.flat, "there are explicit zeros"
+    assert not make_plan(replace(patches, oh=1, ih=4), AVX2, HALF_L2, 1).blocks.flat, "there is one row"
+
+
+def test_many_pixels_of_scalars_come_in_panels() -> None:
+    deep = make_plan(pointwise(2048, 7, 512), AVX2, HALF_L2, 1)
+    assert (deep.tile.role, deep.blocks.ow_blk) == ("oc", 49)
+    assert deep.blocks.panel == deep.blocks.cols.length == deep.tile.largest
+    assert deep.n_panels == 9
+
+
 def test_pixels_that_overflow_the_first_level_cache_come_in_panels() -> None:
     deep = make_plan(pointwise(512, 28, 128), AVX2, HALF_L2, 1)
     assert deep.tile.role == "ow"
@@ -135,7 +153,7 @@ def test_weights_that_overflow_the_second_level_cache_are_fetched_once() -> None
 
 def test_heavy_weights_are_fetched_once_under_small_maps() -> None:
     expand = make_plan(pointwise(512, 7, 2048), AVX2, HALF_L2, 1, tile=("oc", 2, 6))
-    assert (expand.n_ow_blk, expand.blocks.cols.length, expand.blocks.ic_slice) == (1, 64, 512)
+    assert (expand.n_ow_blk, expand.blocks.panel, expand.blocks.ic_slice) == (1, 6, 512)
     beyond_the_cache = make_plan(pointwise(1024, 14, 512), AVX2, HALF_L2, 1, tile=("oc", 2, 6))
     assert beyond_the_cache.n_ow_blk == 7
 
@@ -249,6 +267,38 @@ def test_plans_that_share_packed_weights_agree_on_their_packing() -> None:
 def test_tails_are_even(n: int, most: int, tails: list[tuple[int, int]]) -> None:
     assert list(even_tails(n, most)) == tails
     assert sum(size * count for size, count in tails) == n
+
+
+@pytest.mark.parametrize("taps", [(1, 1), (2, 3), (4, 4)])
+@pytest.mark.parametrize("dilation", [1, 2])
+@pytest.mark.parametrize("n_cols", [1, 3, 14, 16])
+@pytest.mark.parametrize("overhang", [0, 7])
+def test_flat_taps_find_their_pixels(taps: tuple[int, int], dilation: int, n_cols: int, overhang: int) -> None:
+    """Each tap has a plane of its own, in which rows follow one another, with room for a vector to reach past it."""
+    n_rows = 5
+    steps = [k * dilation for k in taps]
+    rows, cols = lay_flat(
+        lay_out(taps[0], steps[0], dilation, n_rows),
+        lay_out(taps[1], steps[1], dilation, n_cols, overhang),
+        n_rows,
+        n_cols,
+        overhang,
+    )
+    assert rows.length == 1  # all of a channel's planes are columns
+    holds: dict[int, tuple[int, int]] = {}
+    for down in rows.segments:
+        for along in cols.segments:
+            plane = down.offset * n_cols + along.offset
+            for i in range(n_rows * n_cols):
+                assert plane + i not in holds, "two planes share a slot"
+                holds[plane + i] = (down.first + i // n_cols * steps[0], along.first + i % n_cols * steps[1])
+            assert plane % (overhang + 1) == 0
+            assert plane + n_rows * n_cols + overhang <= cols.length
+            assert not any(plane + n_rows * n_cols + i in holds for i in range(overhang))
+    for kh, kw in np.ndindex(*taps):
+        for i in range(n_rows * n_cols):
+            found = holds[rows.taps[kh] * n_cols + cols.taps[kw] + i]
+            assert found == (i // n_cols * steps[0] + kh * dilation, i % n_cols * steps[1] + kw * dilation)
 
 
 @pytest.mark.parametrize("taps", [1, 2, 3, 7])
