@@ -38,15 +38,16 @@ cdef inline Py_ssize_t room(Py_ssize_t pitch, Py_ssize_t sets, Py_ssize_t ways) 
 
 
 cdef inline bint in_place(const Lowered *p, const Call *call) noexcept nogil:
-    # Whether vectors may be read in the image.
-    cdef Py_ssize_t lines
-    if p.pixel != p.dtype:
+    # Whether vectors may be read in the image, for outputs all of whose taps lie inside it, if there are any.
+    cdef Py_ssize_t lines, rows
+    if p.pixel != p.dtype or p.row_reach >= p.rows.extent or p.col_reach >= p.cols.extent:
         return False
     if p.role == DEPTHWISE:
         # Rows of the image that a tile reads are read again by the tile below, and its own are written meanwhile: the
         # second level cache should have room for twice as many (measured, 4096 pixels to a row: 3x1 to 7x1 kernels
         # gain 6 to 11 %, 11x1 to 31x1 lose 3 to 13 %; of 4000 pixels, 11x1 gain 31 %).
-        lines = p.kh + (p.M[p.NV] - 1) * p.sh + p.M[p.NV]
+        rows = min(p.M[p.NV], p.oh)
+        lines = p.kh + (rows - 1) * p.sh + rows
         return (
             p.sw == 1 and call.x_stride[3] == p.pixel_bytes
             and 2 * lines <= room(p.dh * call.x_stride[2], L2_SETS, p.l2_ways)

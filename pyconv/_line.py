@@ -18,6 +18,8 @@ following one another as one, in a plane for each tap (`lay_flat`). Tiles then n
 
     two rows of 4 positions in tiles of at most 3         0 1 | 2 3     4 5 | 6 7
     the same, following one another                       0 1 2 | 3 4 5 | 6 7
+
+Lines are counted in slots. One of rows steps from row to row of the strip, which in flat strips is one of pixels.
 """
 
 from __future__ import annotations

@@ -84,7 +84,7 @@ cdef inline bint is_split(const Call *call) noexcept nogil:
 
 cdef struct Task:
     Py_ssize_t n, g, n_g, oh_start, n_oh, ow_start, n_ow, block_begin, block_end
-    Py_ssize_t overhang  # slots that a vector reads past the last column: none where tiles move back instead
+    Py_ssize_t overhang  # slots that a vector reads past the last pixel of a row: none where tiles move back instead
 
 
 cdef inline Py_ssize_t overhang_of(const Lowered *p, Py_ssize_t n) noexcept nogil:

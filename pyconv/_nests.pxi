@@ -8,13 +8,14 @@ from libc.string cimport memset
 
 from pyconv._ahead cimport LINE, Ahead
 from pyconv._lowered cimport Call, Lowered, Task, decode, is_split
-from pyconv._split cimport Split, count_of, size_of, split_by, start_of
+from pyconv._split cimport Split, size_of, split_by, start_of
 from pyconv._strip cimport Image, channel_at, uint32, uint64
 from pyconv._tile cimport OC_VECTOR, OW_VECTOR, Run, Taps
 from pyconv._vector cimport INTEGERS, VECTOR_BYTES, f32, real
 
 cdef enum:
-    CHANNELS_AT_ONCE = 16  # a first level translation buffer holds 48 pages or more
+    PAGE = 4096
+    PAGES_AT_ONCE = 16  # a first level translation buffer holds 48 or more
 
 
 cdef inline Py_ssize_t unit_of(const Lowered *p) noexcept nogil:
@@ -80,10 +81,10 @@ cdef inline Py_ssize_t slots_between(const Lowered *p, Py_ssize_t width) noexcep
 cdef inline void gather_panels(
     const Lowered *p, real *strip, const Image *image, const Task *t, Py_ssize_t n_ic, bint cleared,
 ) noexcept nogil:
-    # The strip of a task; where tiles have panels, each its own. A few channels go through all panels before the next,
-    # while their pages are at hand.
+    # The strip of a task; where tiles have panels, each its own. The channels of a few pages go through all panels
+    # before the next, while these are at hand.
     cdef:
-        Py_ssize_t i, k, ic, width, unit
+        Py_ssize_t i, k, ic, width, unit, at_once
         Split tiles
         Task part = t[0]
         Image planes = image[0]
@@ -92,8 +93,9 @@ cdef inline void gather_panels(
         return
     unit = unit_of(p)
     tiles = tiles_of(p, t, p.NV)
-    for k in range((n_ic + CHANNELS_AT_ONCE - 1) // CHANNELS_AT_ONCE):
-        ic = k * CHANNELS_AT_ONCE
+    at_once = PAGES_AT_ONCE * max(1, 2 * PAGE // max(1, image.ic_pair, -image.ic_pair))
+    for k in range((n_ic + at_once - 1) // at_once):
+        ic = k * at_once
         planes.ic = image.ic + ic
         for i in range(tiles.parts):
             width = size_of(&tiles, i) * unit
@@ -101,8 +103,7 @@ cdef inline void gather_panels(
             part.n_ow = min(width, t.n_ow)
             part.overhang = width - part.n_ow
             gather_pixels(
-                p, strip + i * p.panel_pitch + ic * p.ic_pitch, &planes, &part, min(CHANNELS_AT_ONCE, n_ic - ic),
-                cleared,
+                p, strip + i * p.panel_pitch + ic * p.ic_pitch, &planes, &part, min(at_once, n_ic - ic), cleared,
             )
 
 

@@ -77,7 +77,7 @@ cdef inline void pack_dense(
         for oc in range(0, width, 8):
             n = max(0, min(8, n_oc - oc))
             rows = weight
-            if n > 0:  # the stride of an axis of length 1 may be any number, too large to multiply
+            if n > 0:
                 rows = <const real *> (<const char *> weight + oc * pitch) + tap
             pack_few(
                 rows, pitch, n, min(TAPS_AT_ONCE, n_taps - tap), width, min(8, width - oc), to + tap * width + oc)

@@ -110,10 +110,10 @@ class Plan:
 
     @property
     def packs_in_tasks(self) -> bool:
-        """Whether weights of a single call are packed in the tasks, block by block, where that happens twice at most.
+        """Whether weights of a single call are packed in the tasks, block by block, where tasks do so twice at most.
 
         From three times on it takes less time to pack all of them first (measured); so it does memory, where a block is
-        that large.
+        that large. (Depthwise tasks that frame the image pack their channel's few weights for each rectangle.)
         """
         p, role, b = self.problem, self.tile.role, self.blocks
         times = p.mb * self.n_oh_blk * self.n_ow_blk
@@ -135,7 +135,7 @@ class Plan:
         Where none do, one buffer serves them all.
         """
         if self.n_ic_blk > 1:
-            return self.tiles_per_task
+            return self.blocks_per_task * self.tiles_per_block
         return self.tiles_per_block if self.blocks.ic_slice < self.blocks.ic_blk else 1
 
     @property
@@ -186,19 +186,28 @@ class Plan:
         return round_up(self.n_panels * self.panel_slots * item_size(self.problem), CACHE_LINE)
 
     @property
+    def blocks_per_task(self) -> int:
+        """Blocks of output channels of a task, at most."""
+        return ceil_div(self.n_oc_blk, self.blocks.n_oc_task)
+
+    @property
     def tiles_per_task(self) -> int:
-        """Tiles of a full task, at most."""
-        return ceil_div(self.n_oc_blk, self.blocks.n_oc_task) * self.tiles_per_block
+        """Tiles of a full task, at most, if the output's rows follow one another where the strip's do."""
+        b = self.blocks
+        tiles = self._tiles_of(b.oh_blk * b.ow_blk) if b.flat else self.tiles_per_block
+        return self.blocks_per_task * tiles
 
     @property
     def tiles_per_block(self) -> int:
-        """Tiles of one block of output channels in a full task, at most."""
-        tile, b = self.tile, self.blocks
+        """Tiles of one block of output channels in a full task, at most, wherever the output's rows lie."""
+        return self.blocks.oh_blk * self._tiles_of(self.blocks.ow_blk)
+
+    def _tiles_of(self, pixels: int) -> int:
+        """Count the tiles of a row of so many pixels, at most."""
+        tile = self.tile
         if tile.in_channels:
-            per_row = max(ceil_div(b.ow_blk, m) for m in tile.M[: tile.NV] if m)
-        else:
-            per_row = ceil_div(ceil_div(b.ow_blk, tile.lanes), tile.NV)
-        return b.oh_blk * per_row
+            return max(ceil_div(pixels, m) for m in tile.M[: tile.NV] if m)
+        return ceil_div(ceil_div(pixels, tile.lanes), tile.NV)
 
     @property
     def tile_bytes(self) -> int:

@@ -26,8 +26,3 @@ cdef inline Py_ssize_t start_of(const Split *s, Py_ssize_t i) noexcept nogil:
 
 cdef inline Py_ssize_t size_of(const Split *s, Py_ssize_t i) noexcept nogil:
     return s.big if i < s.n_big else s.big - 1
-
-
-cdef inline Py_ssize_t count_of(const Split *s, Py_ssize_t smaller) noexcept nogil:
-    # Of the parts with the big size (0) or one less (1).
-    return s.parts - s.n_big if smaller else s.n_big

@@ -1,10 +1,12 @@
 # Gather: from the user's array, as it lies in memory, into a strip, in which every tap of every pixel exists.
 #
-#     strip[row][ic][col]
+#     strip[row][ic][col]            rows, the usual form
+#     strip[tile][row][ic][col]      panels, one for the pixels of each tile
+#     strip[ic][kh][kw][row][col]    flat, where every tap has pixels of its own (_line.py)
 #
 # Everything irregular ends here: padding and its modes, stride, dilation, any byte strides, the image's dtype. Only
 # elements of the array are read, each as often as the strip holds it, and every slot of the strip that a tile may
-# read is written (a vector may reach past the last pixel of a row: those slots are zero).
+# read is written (a vector may reach past the last pixel of a row: those slots are zero, or pixels of the next).
 #
 # How one axis of the strip is laid out is decided by _line.py: as segments, each of which holds every `step`-th
 # coordinate of the image from a first one on, so that a strided convolution, too, reads neighbouring slots:

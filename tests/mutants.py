@@ -59,9 +59,9 @@ STAGES = {
 
 # What a mutant makes of a line, and why that computes the same.
 SAME_RESULTS = {
-    "run.low = (axis.step - 1 - run.first) // axis.step if run.first <= 0 else 0": "of 0 the quotient is 0, too",
+    "span.low = (axis.step - 1 - span.first) // axis.step if span.first <= 0 else 0": "of 0 the quotient is 0, too",
     "for i in range((bytes) // VECTOR_BYTES):": "the last vector of a whole number is copied twice",
-    "phases.first = runs[0].first - runs[0].low * cols.step": (
+    "phases.first = spans[0].first - spans[0].low * cols.step": (
         "where low is not 0 the phase of segment 0 is too large, and segments are gathered one after the other"
     ),
     "inner_pixels(&p.rows, p.sh, p.row_reach, t.oh_start, t.n_oh, &bottom, &top)": (
@@ -92,8 +92,9 @@ UNSEEN_LINES = {
     r"ahead|prefetch|% CACHE_LINE == 0": "pixels or weights asked for early: it is neither a read nor a write",
     r"assume\(|in_register|1 < M <= 3": "hints to the compiler",
     r"tasks_at_once|chunk|PyErr_CheckSignals": "how often Ctrl-C is looked for, how many tasks a thread takes at once",
-    r"framed|extent\(.*(left|top|bottom)|rows \* \($": "whether a frame is worth it: the same bits without",
-    r"\blines\b|\bsets\b|pitch // 2": "whether pixels displace each other in the cache",
+    r"\bslots = \($|extent\(.*(left|top|bottom|n_oh)|rows \* \($": "whether a frame is worth it: the same bits without",
+    r"\blines\b|\bsets\b|\broom\(|pitch // 2": "whether pixels displace each other in the cache",
+    r"at_once": "how many channels are gathered before the next panel",
 }
 
 
