@@ -82,8 +82,7 @@ def choose_blocks(p: ConvProblem, tile: Tile, caches: Caches, threads: int) -> B
     # Channel vectors: the sums of a band of rows in half of the first level cache, the pixels in the other.
     band = max(1, min(oh_blk, caches.l1 // 2 // (ow_blk * tile.vector_bytes))) if tile.role == "dc" else 1
     rows = _rows(p, oh_blk, slot)
-    flat = p.of_patches and tile.role in ("oc", "ow") and not panel and oh_blk > 1 and ow_blk == p.ow
-    flat = flat and not _is_sparse(p, tile, caches)
+    flat = not panel and oh_blk > 1 and ow_blk == p.ow and _may_be_flat(p, tile, caches)
     if flat:
         rows, cols = lay_flat(rows, cols, oh_blk, ow_blk, tile.overhang)
     return Blocks(
@@ -154,6 +153,11 @@ def _is_sparse(p: ConvProblem, tile: Tile, caches: Caches) -> bool:
     return tile.role == "oc" and p.kw == 1 and p.ic // p.g * a_channel > caches.l1
 
 
+def _may_be_flat(p: ConvProblem, tile: Tile, caches: Caches) -> bool:
+    """Tell whether rows may follow one another: each tap has pixels of its own, and no row is to fill cache lines."""
+    return p.of_patches and tile.role in ("oc", "ow") and not _is_sparse(p, tile, caches)
+
+
 def _strip(p: ConvProblem, tile: Tile, caches: Caches, slot: int) -> tuple[int, int, int]:
     """``(oh_blk, ow_blk, ic_blk)``: a strip within its share of L2, of rows as long as can be.
 
@@ -192,7 +196,7 @@ def _strip(p: ConvProblem, tile: Tile, caches: Caches, slot: int) -> tuple[int, 
         return _rows(p, oh_blk, slot).length * row(ow_blk)
 
     units = ceil_div(p.ow, unit)
-    least = min(p.kh + p.kh // 2, p.oh) if (p.kh - 1) * p.dh >= p.sh else 1
+    least = 1 if p.rows_apart else min(p.kh + p.kh // 2, p.oh)
     if slots(least, unit) > most:
         least = 1
     whole = largest(units, lambda n: slots(least, n * unit) <= most)
@@ -229,11 +233,11 @@ def _columns(p: ConvProblem, tile: Tile, caches: Caches, slot: int, ow_blk: int)
     """``(panel, cols)``: the pixels of a panel, 0 where rows are whole, and the columns of a row or panel."""
     # Pixels of a tile that no first level cache holds arrive sooner where they lie in a row (measured: 2 to 20 %).
     deep = p.ic // p.g * p.kh * tile.pixels * item_size(p) > caches.l1 // 2
-    if tile.role == "ow" and p.kw == 1 and deep:
+    sparse = _is_sparse(p, tile, caches)
+    too_long = sparse and p.kh == 1 and ow_blk > _LONGEST * _line(p)
+    if (tile.role == "ow" and p.kw == 1 and deep) or too_long:
         return tile.pixels, _cols(p, tile.pixels, slot, 0)
-    if _is_sparse(p, tile, caches) and p.kh == 1 and ow_blk > _LONGEST * _line(p):
-        return tile.pixels, _cols(p, tile.pixels, slot, 0)
-    if _is_sparse(p, tile, caches) and ow_blk > _line(p):
+    if sparse and ow_blk > _line(p):
         ow_blk = round_up(ow_blk, _line(p))
     return 0, _cols(p, ow_blk, slot, tile.overhang)
 

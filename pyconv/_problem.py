@@ -91,10 +91,15 @@ class ConvProblem:
     dst_dtype: str
 
     @property
+    def rows_apart(self) -> bool:
+        """Whether no two rows of the output read the same row of the image."""
+        return (self.kh - 1) * self.dh < self.sh
+
+    @property
     def of_patches(self) -> bool:
         """Whether no two outputs read the same pixel, and none an explicit one."""
-        apart = (self.kh - 1) * self.dh < self.sh and (self.kw - 1) * self.dw < self.sw
-        return apart and self.pt == self.pb == self.pl == self.pr == 0
+        columns_apart = (self.kw - 1) * self.dw < self.sw
+        return self.rows_apart and columns_apart and self.pt == self.pb == self.pl == self.pr == 0
 
 
 @lru_cache(maxsize=1024)

@@ -94,7 +94,7 @@ UNSEEN_LINES = {
     r"tasks_at_once|chunk|PyErr_CheckSignals": "how often Ctrl-C is looked for, how many tasks a thread takes at once",
     r"\bslots = \($|extent\(.*(left|top|bottom|n_oh)|rows \* \($": "whether a frame is worth it: the same bits without",
     r"\blines\b|\bsets\b|\broom\(|pitch // 2": "whether pixels displace each other in the cache",
-    r"at_once": "how many channels are gathered before the next panel",
+    r"PAGES_AT_ONCE": "how many channels are gathered before the next panel",
 }
 
 
