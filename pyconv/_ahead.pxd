@@ -1,18 +1,26 @@
-# Look-ahead: while a task computes, the pixels of the next one are on their way to the second level cache.
+# Look-ahead: while tiles compute, what comes after them is on its way to the second level cache: the pixels of the next
+# task, and the weights of the next block of output channels, or of its next channels.
 #
 # A hint only: it neither reads nor faults, wherever a line ends, whether or not the next task is this thread's.
+#
+# Every tile asks for one address of each channel that it sums. Pixels are asked for a line at a time; where none are
+# due, weights are, which follow one another in memory, by steps that spread them evenly over all tiles before their
+# turn. (Measured, 512 KiB of L2: weights that L2 does not hold, from a third level cache or from memory, take 5 to 25 %
+# off the time of maps of 7 and 14 pixels. What the processor fetches by itself arrives too late for the first tile.)
 
 cdef enum:
     LINE = 64
 
 
 cdef struct Ahead:
-    # Where the next task's pixels lie, a cache line at a time: a tile asks for one line of every channel, so that they
-    # arrive while this task computes instead of while the next one gathers. The lines are spread evenly over the tiles.
+    # Where the next task's pixels lie, a cache line at a time. The lines are spread evenly over the tiles.
     const char *data
     Py_ssize_t ic_stride, row_stride, n_rows, n_lines
     Py_ssize_t n_row, n_line  # the next one's numbers
     Py_ssize_t per_tile, tiles, due  # lines: n_rows * n_lines for `tiles` tiles, and the fraction that is due
+    # The weights that no tile has asked for yet; in bytes from there to the next channel's, and to the next tile's.
+    const char *weights
+    Py_ssize_t weights_pitch, weights_step
     # What the present tile asks for, in the first channel, and how far the next one's is; 0 where it asks for nothing.
     const char *line
     Py_ssize_t pitch
@@ -29,5 +37,21 @@ cdef inline void look_ahead(Ahead *ahead) noexcept nogil:
             ahead.n_line = 0
             ahead.n_row += 1
     else:
-        ahead.line = <const char *> ahead
-        ahead.pitch = 0
+        ahead.line = ahead.weights
+        ahead.pitch = ahead.weights_pitch
+        ahead.weights = ahead.weights + ahead.weights_step
+
+
+cdef inline void expect_weights(
+    Ahead *ahead, const void *weights, Py_ssize_t n_bytes, Py_ssize_t tiles, Py_ssize_t n_ic,
+) noexcept nogil:
+    # In so many tiles of n_ic channels each; no line is left out, rather the last ones.
+    cdef Py_ssize_t turns = tiles * n_ic
+    ahead.weights = <const char *> weights
+    ahead.weights_pitch = min(LINE, (n_bytes + turns - 1) // turns)
+    ahead.weights_step = ahead.weights_pitch * n_ic
+
+
+cdef inline void expect_nothing(Ahead *ahead) noexcept nogil:
+    ahead.weights = <const char *> ahead
+    ahead.weights_pitch = ahead.weights_step = 0

@@ -167,10 +167,10 @@ def _strip(p: ConvProblem, tile: Tile, caches: Caches, slot: int) -> tuple[int, 
     single channel, whose weights are few, to eight times as many.
 
     Weights that L2 cannot hold are fetched again, from beyond it, for every block. So a strip may take all of it where
-    they are more than twice its size; of scalars of pixels under kernels of one row, where they are four times its size
-    and that makes it the whole image. Vectors of pixels under a kernel of one row may take half of it where the weights
-    are more than half (measured, 512 KiB of L2, weights of 1 to 9 MiB: 3x3 kernels gain 5 to 15 %, 1x1 kernels up to 20
-    %; where other work leaves the weights in a third level cache, the whole image loses up to as much).
+    they are more than twice its size; of scalars of pixels under kernels of one row, where they are larger than it and
+    that makes it the whole image. Vectors of pixels under a kernel of one row may take half of it where the weights are
+    more than half (measured, 512 KiB of L2, weights of 1 to 9 MiB: 3x3 kernels gain 5 to 15 %, 1x1 kernels up to 20 %,
+    the more the farther away the weights are).
 
     Rows are cut, into whole tiles of `unit` pixels, only where L2 does not hold so many of them: every cut is a line of
     the output that is fetched and written twice, and the processor fetches rows ahead that follow one another
@@ -184,7 +184,7 @@ def _strip(p: ConvProblem, tile: Tile, caches: Caches, slot: int) -> tuple[int, 
     share, half, most = l2 // 4, l2 // 2, l2 * 3 // 4
     if p.kh == 1 or slot > 1:
         most = half = share = l2 // 2 if slot == 1 and overhang and weights > l2 // 2 else share
-        if slot == 1 and not overhang and weights >= 4 * l2 and p.oh * icg * _cols(p, p.ow, slot, 0).length <= l2:
+        if slot == 1 and not overhang and weights >= l2 and p.oh * icg * _cols(p, p.ow, slot, 0).length <= l2:
             most, half, share, longest = l2, l2, l2, p.ow
     elif weights > 2 * l2:
         most = half = share = l2

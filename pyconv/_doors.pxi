@@ -17,7 +17,7 @@ from pyconv._strip cimport (
     Image, gather, gather_dense, int16, int32, int64, int8, is_dense, pixel, uint16, uint32, uint64, uint8,
 )
 from pyconv._tile cimport (
-    ANY, DEPTHWISE_CHANNELS, FOUR, MANY, OC_VECTOR, ONE, OW_VECTOR, SQUARE, THREE, Run, Taps,
+    ANY, DEPTHWISE_CHANNELS, FOUR, MANY, OC_VECTOR, ONE, OW_VECTOR, SQUARE, THREE, TWO, Run, Taps,
 )
 from pyconv._vector cimport FUSED, INTEGERS, f32, f32v, f64, f64v, real, tile_code, vec
 
@@ -25,7 +25,7 @@ cdef inline void by_points(
     const int role, int NV, int M, const real *strip, const real *weights, const vec *start, char *out,
     const Taps *taps, const Run *run,
 ) noexcept nogil:
-    if FUSED and taps.n_ic % 4 == 0:
+    if FUSED and taps.n_ic % 4 == 0 and taps.n_skipped == 0:
         by_nv(role, FOUR, NV, M, strip, weights, start, out, taps, run)
     else:
         by_nv(role, ONE, NV, M, strip, weights, start, out, taps, run)
@@ -39,6 +39,8 @@ cdef inline void by_taps(
         by_nv(role, MANY, NV, M, strip, weights, start, out, taps, run)
     elif FUSED and taps.n_taps == 3:
         by_nv(role, THREE, NV, M, strip, weights, start, out, taps, run)
+    elif FUSED:
+        by_nv(role, TWO, NV, M, strip, weights, start, out, taps, run)
     else:
         by_nv(role, ANY, NV, M, strip, weights, start, out, taps, run)
 
@@ -161,10 +163,12 @@ cdef inline void run_tiles_vec(
     int role, int NV, int M, const real *strip, const real *weights, const vec *start, const Taps *taps, const Run *run,
 ) noexcept nogil:
     cdef:
-        bint point = taps.n_kw == taps.n_kh == 1
+        bint point = taps.n_taps == 1
         bint square = FUSED and taps.n_kw == taps.n_kh == 3 and taps.n_skipped == 0
         char *out = run.out
         Py_ssize_t _i
+    if point:
+        strip = <const real *> (<const char *> strip + taps.offset[0])
     for _i in range(run.tiles):
         look_ahead(taps.ahead)
         if role == OC_VECTOR:

@@ -84,7 +84,6 @@ cdef inline void run_task_of(
     q.taps.n_taps = p.kh * p.kw
     q.taps.n_skipped = 0
     q.taps.ic_pitch = p.ic_pitch
-    ahead = pixels_of(p, call, index + 1)
     q.taps.ahead = &ahead
     q.low = 0
     q.ic_first = 0
@@ -104,6 +103,7 @@ cdef inline void run_task_of(
         t.overhang = max(t.overhang, overhang_of(p, t.n_ow))
     while t.g < end:
         rows = flattened(&t) if flat else t
+        ahead = pixels_after(p, call, &t, index, end)
         group = NULL
         if call.packed != NULL:
             group = (<const real *> call.packed) + t.g * p.group_pitch

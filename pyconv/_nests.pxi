@@ -6,7 +6,7 @@
 
 from libc.string cimport memset
 
-from pyconv._ahead cimport LINE, Ahead
+from pyconv._ahead cimport LINE, Ahead, expect_nothing, expect_weights
 from pyconv._lowered cimport Call, Lowered, Task, decode, is_split
 from pyconv._split cimport Split, size_of, split_by, start_of
 from pyconv._strip cimport Image, channel_at, uint32, uint64
@@ -107,39 +107,54 @@ cdef inline void gather_panels(
             )
 
 
-cdef inline Ahead pixels_of(const Lowered *p, const Call *call, Py_ssize_t index) noexcept nogil:
-    # What the task of this number gathers, for those before it to look ahead; nothing where it gathers the same pixels
-    # as its predecessor, or pixels that do not follow one another.
+cdef inline Ahead pixels_of(const Lowered *p, const Call *call, const Task *t) noexcept nogil:
+    # What a task gathers, for the tiles before it to ask for; nothing where pixels do not follow one another. Rows that
+    # do are one.
     cdef:
-        Task t
         Ahead ahead
         Py_ssize_t begin, end
     memset(&ahead, 0, sizeof(Ahead))
-    ahead.data = call.x
-    ahead.tiles = 1
-    if (
-        index >= p.n_tasks or index % p.n_oc_task or p.ic_slice < p.icg or p.g_blk > 1
-        or call.x_stride[3] != p.pixel_bytes
-    ):
+    ahead.tiles = p.tiles_per_task
+    if p.ic_slice < p.icg or call.x_stride[3] != p.pixel_bytes:
         return ahead
-    t = decode(p, index)
     begin = max(0, t.oh_start * p.rows.step - p.rows.pad)
     end = min(p.rows.extent, (t.oh_start + t.n_oh - 1) * p.rows.step - p.rows.pad + p.row_reach + 1)
     ahead.n_rows = max(0, end - begin)
-    ahead.data = ahead.data + (
-        t.n * call.x_stride[0] + t.g * p.icg * call.x_stride[1] + begin * call.x_stride[2]
+    ahead.data = (
+        call.x + t.n * call.x_stride[0] + t.g * p.icg * call.x_stride[1] + begin * call.x_stride[2]
     )
     begin = max(0, t.ow_start * p.cols.step - p.cols.pad)
     end = min(p.cols.extent, (t.ow_start + t.n_ow - 1) * p.cols.step - p.cols.pad + p.col_reach + 1)
-    ahead.n_lines = (max(0, end - begin) * p.pixel_bytes + LINE - 1) // LINE
+    end = max(0, end - begin) * p.pixel_bytes
+    if end == call.x_stride[2]:
+        end = end * ahead.n_rows
+        ahead.n_rows = min(1, ahead.n_rows)
+    ahead.n_lines = (end + LINE - 1) // LINE
     ahead.data = ahead.data + begin * call.x_stride[3]
     ahead.ic_stride = call.x_stride[1]
     ahead.row_stride = call.x_stride[2]
     if ahead.n_lines == 0:
         ahead.n_rows = 0
     ahead.per_tile = ahead.n_rows * ahead.n_lines
-    ahead.tiles = p.tiles_per_task
     return ahead
+
+
+cdef inline Ahead pixels_after(
+    const Lowered *p, const Call *call, const Task *t, Py_ssize_t index, Py_ssize_t end,
+) noexcept nogil:
+    # Those of the group of a task that comes next, or of the next task; none where it gathers the same pixels again.
+    cdef:
+        Task next = t[0]
+        Ahead nothing
+    next.g = t.g + 1
+    if next.g < end:
+        return pixels_of(p, call, &next)
+    if index + 1 < p.n_tasks and (index + 1) % p.n_oc_task == 0:
+        next = decode(p, index + 1)
+        return pixels_of(p, call, &next)
+    memset(&nothing, 0, sizeof(Ahead))
+    nothing.tiles = 1
+    return nothing
 
 
 cdef struct Pass:
@@ -333,6 +348,36 @@ cdef inline const real *part_of(
     return group + start_of(&p.oc_split, block) * p.unit_pitch
 
 
+cdef inline void expect_turn(
+    const Lowered *p, const Call *call, const Task *t, const Pass *q, const Pass *part, Py_ssize_t block,
+    const real *group, Py_ssize_t tiles,
+) noexcept nogil:
+    # Has the tiles of a block, which sum a part of the pass, ask for the weights after theirs, where these are packed:
+    # those of the next part, or of the next block, which may be another task's.
+    cdef:
+        Py_ssize_t VL = VECTOR_BYTES // sizeof(real)
+        Py_ssize_t ic = part.ic_first + part.taps.n_ic
+        Py_ssize_t n_ic = min(part.taps.n_ic, q.taps.n_ic - ic)
+        Py_ssize_t g = t.g
+        Py_ssize_t size, width
+    if n_ic == 0:
+        ic, n_ic = 0, part.taps.n_ic
+        block = block + 1
+        if block == p.oc_split.parts:
+            block = 0
+            group = group + p.group_pitch
+            g = g + 1
+    if call.packed == NULL or g == p.g:
+        expect_nothing(q.taps.ahead)
+        return
+    size = size_of(&p.oc_split, block)
+    width = size * (VL if p.role == OC_VECTOR else 1) * p.kh * p.kw
+    expect_weights(
+        q.taps.ahead, group + start_of(&p.oc_split, block) * p.unit_pitch + size * VL + (q.ic_start + ic) * width,
+        n_ic * width * <Py_ssize_t> sizeof(real), tiles, part.taps.n_ic,
+    )
+
+
 cdef inline Pass slice_of(const Lowered *p, const Pass *q, const Split *slices, Py_ssize_t i) noexcept nogil:
     # Slice i of a pass.
     cdef Pass part = q[0]
@@ -377,6 +422,7 @@ cdef inline void multiply_oc(
             part = slice_of(p, q, &slices, k)
             bias = part_of(p, call, t, block, &part, group)
             weights = bias + width + part.n_before * width * taps
+            expect_turn(p, call, t, q, &part, block, group, t.n_oh * tiles.parts)
             start = to
             if slices.parts > 1:
                 start = c + k % 2 * p.n_waiting * q.tile_pitch
@@ -426,6 +472,7 @@ cdef inline void multiply_ow(
             bias = part_of(p, call, t, block, q, group)
             weights = bias + m * VL + q.n_before * m * taps
             take_rows(p, q, t.oh_start + row)
+            expect_turn(p, call, t, q, q, block, group, tiles.parts)
             target.oc = t.g * p.ocg + oc
             target.room = end - oc
             for i in range(runs.n):

@@ -76,10 +76,11 @@ cdef enum:
     # gain too little for the size of the code: to them every kernel is ANY or ONE.
     ANY = 0     # one, anywhere
     MANY = 1    # four, anywhere, and what is left of a kernel of four or more
-    THREE = 2   # all of a kernel of three
-    SQUARE = 3  # all nine of a 3x3 kernel
-    ONE = 4     # that of a 1x1 kernel
-    FOUR = 5    # those of four channels under a 1x1 kernel, whose channels are a multiple of 4
+    TWO = 2     # all of a kernel of two
+    THREE = 3   # of three
+    SQUARE = 9  # all nine of a 3x3 kernel
+    ONE = 10    # the only one of a channel
+    FOUR = 11   # those of four channels under a 1x1 kernel, whose channels are a multiple of 4
 
 
 cdef inline void multiply_tap(
@@ -103,25 +104,27 @@ cdef inline void multiply_tap(
 
 
 cdef inline void multiply_row(
-    const int role, const int NV, const int M, vec *acc, const char *pixel, Py_ssize_t second, Py_ssize_t third,
-    const real *weights, Py_ssize_t width,
+    const int role, const int TAPS, const int NV, const int M, vec *acc, const char *pixel, Py_ssize_t second,
+    Py_ssize_t third, const real *weights, Py_ssize_t width,
 ) noexcept nogil:
-    # Three taps: the first one's, and `second` and `third` bytes from there.
+    # Two or three taps: the first one's, and `second` and `third` bytes from there.
     multiply_tap(role, NV, M, acc, <const real *> pixel, weights)
     multiply_tap(role, NV, M, acc, <const real *> (pixel + second), weights + width)
-    multiply_tap(role, NV, M, acc, <const real *> (pixel + third), weights + 2 * width)
+    if TAPS == 3:
+        multiply_tap(role, NV, M, acc, <const real *> (pixel + third), weights + 2 * width)
 
 
 cdef inline void sum_points(
     const int role, const int AT_ONCE, const int NV, const int M, vec *acc, const char *pixel, const real *weights,
     const Taps *taps, Py_ssize_t width,
 ) noexcept nogil:
-    # The only tap of each channel, AT_ONCE channels a turn.
+    # The only tap of each channel, AT_ONCE channels a turn. `pixel` is the tap's: few channels would wait for its offset.
     cdef:
         Py_ssize_t _i
         int k
         Py_ssize_t n = taps.n_ic // AT_ONCE
         Py_ssize_t ic_pitch = taps.ic_pitch * <Py_ssize_t> sizeof(real)
+        Py_ssize_t between = width if AT_ONCE > 1 else (1 + taps.n_skipped) * width
         const char *ahead = taps.ahead.line
     assume(n > 0)
     for _i in range(n):
@@ -130,38 +133,39 @@ cdef inline void sum_points(
         for k in range(AT_ONCE):
             multiply_tap(role, NV, M, acc, <const real *> (pixel + k * ic_pitch), weights + k * width)
         pixel = pixel + AT_ONCE * ic_pitch
-        weights = weights + AT_ONCE * width
+        weights = weights + AT_ONCE * between
         ahead = ahead + AT_ONCE * taps.ahead.pitch
 
 
 cdef inline void sum_rows(
-    const int role, const int ROWS, const int NV, const int M, vec *acc, const char *pixel, const real *weights,
+    const int role, const int TAPS, const int NV, const int M, vec *acc, const char *pixel, const real *weights,
     const Taps *taps, Py_ssize_t width,
 ) noexcept nogil:
-    # All taps of a channel a turn: one row of three taps, or three.
+    # All taps of a channel a turn: one row of two or three, or three of three.
     cdef:
         Py_ssize_t _i
+        int row = 3 if TAPS == SQUARE else TAPS
         Py_ssize_t ic_pitch = taps.ic_pitch * <Py_ssize_t> sizeof(real)
         Py_ssize_t second = taps.offset[1] - taps.offset[0]
-        Py_ssize_t third = taps.offset[2] - taps.offset[0]
+        Py_ssize_t third = taps.offset[row - 1] - taps.offset[0]
         const char *first_row = pixel + taps.offset[0]
         const char *second_row = pixel
         const char *third_row = pixel
         const char *ahead = taps.ahead.line
     assume(taps.n_ic > 0)
-    if ROWS == 3:
+    if TAPS == SQUARE:
         second_row = pixel + taps.offset[3]
         third_row = pixel + taps.offset[6]
     for _i in range(taps.n_ic):
         prefetch(ahead)
-        multiply_row(role, NV, M, acc, first_row, second, third, weights, width)
-        if ROWS == 3:
-            multiply_row(role, NV, M, acc, second_row, second, third, weights + 3 * width, width)
-            multiply_row(role, NV, M, acc, third_row, second, third, weights + 6 * width, width)
+        multiply_row(role, row, NV, M, acc, first_row, second, third, weights, width)
+        if TAPS == SQUARE:
+            multiply_row(role, row, NV, M, acc, second_row, second, third, weights + 3 * width, width)
+            multiply_row(role, row, NV, M, acc, third_row, second, third, weights + 6 * width, width)
         first_row = first_row + ic_pitch
         second_row = second_row + ic_pitch
         third_row = third_row + ic_pitch
-        weights = weights + (9 if ROWS == 3 else 3 + taps.n_skipped) * width
+        weights = weights + (TAPS if TAPS == SQUARE else TAPS + taps.n_skipped) * width
         ahead = ahead + taps.ahead.pitch
 
 
@@ -231,10 +235,8 @@ cdef inline void tile(
         sum_points(role, 1, NV, M, acc, pixel, weights, taps, width)
     elif SHAPE == FOUR:
         sum_points(role, 4, NV, M, acc, pixel, weights, taps, width)
-    elif SHAPE == THREE:
-        sum_rows(role, 1, NV, M, acc, pixel, weights, taps, width)
-    elif SHAPE == SQUARE:
-        sum_rows(role, 3, NV, M, acc, pixel, weights, taps, width)
+    elif SHAPE == TWO or SHAPE == THREE or SHAPE == SQUARE:
+        sum_rows(role, SHAPE, NV, M, acc, pixel, weights, taps, width)
     elif SHAPE == MANY:
         sum_taps(role, 4, NV, M, acc, pixel, weights, taps, width)
     else:

@@ -87,6 +87,8 @@ UNSEEN_FUNCTIONS = {
     "max_threads": "what OpenMP says",
     "extent": "how large a frame is, below",
     "pixels_of": "pixels asked for early: it is neither a read nor a write",
+    "pixels_after": "pixels asked for early",
+    "expect_turn": "weights asked for early",
 }
 UNSEEN_LINES = {
     r"ahead|prefetch|% CACHE_LINE == 0": "pixels or weights asked for early: it is neither a read nor a write",
