@@ -147,7 +147,7 @@ def _is_sparse(p: ConvProblem, tile: Tile, caches: Caches) -> bool:
     Under oc-vector a tile reads a line of pixels for each channel, beside its vectors of weights: where the first level
     cache holds no more than one tile's, the next tile fetches its neighbours from lines that follow one another, two of
     them at most (measured: 3 to 30 %, the more the worse the lines of a channel fit those of the cache). Longer rows
-    come in panels (measured, 49 pixels: 8 to 14 %; of rows of 28, panels lose 0 to 10 %).
+    come in panels (`_columns`; measured, 49 pixels: 8 to 35 %; of rows of 28, panels lose 0 to 10 %).
     """
     a_channel = CACHE_LINE + tile.NV * tile.vector_bytes
     return tile.role == "oc" and p.kw == 1 and p.ic // p.g * a_channel > caches.l1
@@ -231,13 +231,15 @@ def _at_once(p: ConvProblem, g: int, n_oc_blk: int, oh_blk: int, ow_blk: int, un
 
 def _columns(p: ConvProblem, tile: Tile, caches: Caches, slot: int, ow_blk: int) -> tuple[int, Line]:
     """``(panel, cols)``: the pixels of a panel, 0 where rows are whole, and the columns of a row or panel."""
-    # Pixels of a tile that no first level cache holds arrive sooner where they lie in a row (measured: 2 to 20 %).
-    deep = p.ic // p.g * p.kh * tile.pixels * item_size(p) > caches.l1 // 2
-    sparse = _is_sparse(p, tile, caches)
-    too_long = sparse and p.kh == 1 and ow_blk > _LONGEST * _line(p)
-    if (tile.role == "ow" and p.kw == 1 and deep) or too_long:
+    # Pixels of a tile arrive sooner where they lie in a row, if those of all channels take a good part of the first
+    # level cache (measured: 2 to 20 %, of little more than a third 1 to 4 %).
+    column = p.ic // p.g * p.kh * item_size(p)
+    deep = tile.role == "ow" and p.kw == 1 and column * tile.pixels > caches.l1 // 3
+    # So do scalars of pixels, if their tiles together do and rows are longer than two lines.
+    wide = tile.role == "oc" and p.kw == p.kh == 1 and ow_blk > _LONGEST * _line(p) and column * ow_blk > caches.l1 // 2
+    if deep or wide:
         return tile.pixels, _cols(p, tile.pixels, slot, 0)
-    if sparse and ow_blk > _line(p):
+    if _is_sparse(p, tile, caches) and ow_blk > _line(p):
         ow_blk = round_up(ow_blk, _line(p))
     return 0, _cols(p, ow_blk, slot, tile.overhang)
 

@@ -118,7 +118,8 @@ cdef inline void sum_points(
     const int role, const int AT_ONCE, const int NV, const int M, vec *acc, const char *pixel, const real *weights,
     const Taps *taps, Py_ssize_t width,
 ) noexcept nogil:
-    # The only tap of each channel, AT_ONCE channels a turn. `pixel` is the tap's: few channels would wait for its offset.
+    # The only tap of each channel, AT_ONCE channels a turn. `pixel` is the tap's: tiles of few channels would wait for
+    # its offset.
     cdef:
         Py_ssize_t _i
         int k
