@@ -5,8 +5,8 @@
 #
 # Every tile asks for one address of each channel that it sums. Pixels are asked for a line at a time; where none are
 # due, weights are, which follow one another in memory, by steps that spread them evenly over all tiles before their
-# turn. (Measured, 512 KiB of L2: weights that L2 does not hold, from a third level cache or from memory, take 5 to 25 %
-# off the time of maps of 7 and 14 pixels. What the processor fetches by itself arrives too late for the first tile.)
+# turn. (Measured, 512 KiB of L2: maps of 7 and 14 pixels whose weights it does not hold take 5 to 25 % less time. What
+# the processor fetches by itself arrives too late for the first tile of a block.)
 
 cdef enum:
     LINE = 64

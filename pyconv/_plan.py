@@ -278,5 +278,5 @@ def make_plan(
         Use this variant instead of the cheapest (tests and benchmarks go through all of them).
     """
     chosen = table.tile(problem, *(tile or choose_tile(problem, table, caches, channels_last)))
-    blocks = choose_blocks(problem, chosen, caches, threads)
+    blocks = choose_blocks(problem, chosen, caches, threads, channels_last)
     return Plan(problem, table.isa, chosen, blocks, caches.l1 // _L1_WAY, caches.l2 // _L2_WAY)

@@ -3,7 +3,7 @@
 from libc.stdlib cimport free
 from libc.string cimport memset
 
-from pyconv._ahead cimport Ahead
+from pyconv._ahead cimport Ahead, expect_nothing
 from pyconv._lowered cimport FLOAT32
 from pyconv._peak cimport CHAINS, multiply_add_chains
 from pyconv._tile cimport MAX_NV, OC_VECTOR, OW_VECTOR, Run, Taps
@@ -75,6 +75,7 @@ def tile_multiply_adds(
     base = <char *> memory
     sums = base + weight_bytes + strip_bytes
     memset(&ahead, 0, sizeof(Ahead))
+    expect_nothing(&ahead)
     memset(&taps, 0, sizeof(Taps))
     memset(&run, 0, sizeof(Run))
     run.tiles, run.out, run.pitch = repeats, sums, NV * VECTOR_BYTES
