@@ -237,8 +237,8 @@ def _columns(
     # level cache (measured: 2 to 20 %, of little more than a third 1 to 4 %).
     column = p.ic // p.g * p.kh * item_size(p)
     deep = tile.role == "ow" and p.kw == 1 and column * tile.pixels > caches.l1 // 3
-    # So do scalars of pixels, if their tiles together do and rows are longer than two lines. Where it is neighbouring
-    # channels that lie side by side, each panel has to be transposed: only sparse ones are worth that (others took twice
+    # So do scalars of pixels, if their tiles together do and rows are longer than two lines. Where it is channels that
+    # lie side by side, each panel has to be transposed: worth it for sparse rows only (measured: others take twice
     # the time).
     wide = tile.role == "oc" and p.kw == p.kh == 1 and ow_blk > _LONGEST * _line(p) and column * ow_blk > caches.l1 // 2
     sparse = _is_sparse(p, tile, caches)
