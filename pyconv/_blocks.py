@@ -54,13 +54,13 @@ class Blocks:
     threads: int
 
 
-def choose_blocks(p: ConvProblem, tile: Tile, caches: Caches, threads: int, channels_last: bool = False) -> Blocks:
-    """Choose the blocks of a problem for a tile, caches and at most so many threads."""
+def choose_blocks(p: ConvProblem, tile: Tile, caches: Caches, threads: int, x_channels_last: bool = False) -> Blocks:
+    """Choose the blocks of a problem for a tile, caches, at most so many threads, and the layout of the image."""
     icg, g, n_oc_blk = p.ic // p.g, tile.groups(p), tile.n_oc_blk(p)
     slot = _slot(p, tile, caches) if tile.role == "dc" else 1
     oh_blk, ow_blk, ic_blk = _strip(p, tile, caches, slot)
     n_oc_task, oh_blk, ow_blk = _at_once(p, g, n_oc_blk, oh_blk, ow_blk, tile.pixels)
-    panel, cols = _columns(p, tile, caches, slot, ow_blk, channels_last)
+    panel, cols = _columns(p, tile, caches, slot, ow_blk, x_channels_last)
     # The sums of one block's tiles in a row, where they wait for the next channels.
     row_sums = ceil_div(ow_blk, tile.pixels) * tile.bytes
     if _in_passes(p, tile, caches, oh_blk):
@@ -230,19 +230,20 @@ def _at_once(p: ConvProblem, g: int, n_oc_blk: int, oh_blk: int, ow_blk: int, un
 
 
 def _columns(
-    p: ConvProblem, tile: Tile, caches: Caches, slot: int, ow_blk: int, channels_last: bool
+    p: ConvProblem, tile: Tile, caches: Caches, slot: int, ow_blk: int, x_channels_last: bool
 ) -> tuple[int, Line]:
     """``(panel, cols)``: the pixels of a panel, 0 where rows are whole, and the columns of a row or panel."""
     # Pixels of a tile arrive sooner where they lie in a row, if those of all channels take a good part of the first
-    # level cache (measured: 2 to 20 %, of little more than a third 1 to 4 %).
+    # level cache (measured: 2 to 20 %, of little more than a third 1 to 4 %: as much as a flat strip is worth).
     column = p.ic // p.g * p.kh * item_size(p)
-    deep = tile.role == "ow" and p.kw == 1 and column * tile.pixels > caches.l1 // 3
-    # So do scalars of pixels, if their tiles together do and rows are longer than two lines. Where it is channels that
-    # lie side by side, each panel has to be transposed: worth it for sparse rows only (measured: others take twice
-    # the time).
-    wide = tile.role == "oc" and p.kw == p.kh == 1 and ow_blk > _LONGEST * _line(p) and column * ow_blk > caches.l1 // 2
+    part = caches.l1 // (2 if p.of_patches and p.oh > 1 else 3)
+    deep = tile.role == "ow" and p.kw == 1 and column * tile.pixels > part
+    # So do scalars of pixels, if rows are longer than two lines, and sparse or all their tiles together as large. Where
+    # it is channels that lie side by side in the image, each panel has to be transposed: worth it for sparse rows only
+    # (measured: others take twice the time).
+    long = tile.role == "oc" and p.kw == p.kh == 1 and ow_blk > _LONGEST * _line(p)
     sparse = _is_sparse(p, tile, caches)
-    if deep or (wide and (sparse or not channels_last)):
+    if deep or (long and (sparse or (column * ow_blk > caches.l1 // 2 and not x_channels_last))):
         return tile.pixels, _cols(p, tile.pixels, slot, 0)
     if sparse and ow_blk > _line(p):
         ow_blk = round_up(ow_blk, _line(p))

@@ -21,6 +21,7 @@ from pyconv._tile cimport (
 )
 from pyconv._vector cimport FUSED, INTEGERS, f32, f32v, f64, f64v, real, tile_code, vec
 
+# One tap of each channel is all of a 1x1 kernel, and may be what the padding leaves of a taller one.
 cdef inline void by_points(
     const int role, int NV, int M, const real *strip, const real *weights, const vec *start, char *out,
     const Taps *taps, const Run *run,

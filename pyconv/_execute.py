@@ -86,7 +86,7 @@ def _collapses(shape: tuple[int, ...], strides: tuple[int, ...]) -> bool:
 
 def plan_of(problem: ConvProblem) -> Plan:
     """Return the plan of a problem whose arrays are dense."""
-    return Job(_one_row(problem) or problem, channels_last=False).step(None).plan
+    return Job(_one_row(problem) or problem).step(None).plan
 
 
 class Step(NamedTuple):
@@ -118,17 +118,19 @@ class Job:
     ----------
     problem : ConvProblem
         What to compute.
-    channels_last : bool
-        Whether neighbouring channels of the output, not neighbouring pixels, lie side by side.
+    channels_last, x_channels_last : bool, optional
+        Whether neighbouring channels, not neighbouring pixels, lie side by side: of the output, of the image.
     axes : {1, 2}, optional
         Spatial axes of the arrays.
     """
 
-    __slots__ = ("_axes", "_channels_last", "_integers", "_last", "_narrow", "_problem", "_serial")
+    __slots__ = ("_axes", "_channels_last", "_integers", "_last", "_narrow", "_problem", "_serial", "_x_channels_last")
 
-    def __init__(self, problem: ConvProblem, *, channels_last: bool, axes: int = 2) -> None:
+    def __init__(
+        self, problem: ConvProblem, *, channels_last: bool = False, x_channels_last: bool = False, axes: int = 2
+    ) -> None:
         self._problem = problem = real_problem(problem)
-        self._channels_last = channels_last
+        self._channels_last, self._x_channels_last = channels_last, x_channels_last
         self._axes = axes
         self._serial = is_serial(problem)
         self._integers = _dtypes.sums_integers(problem.dtype)
@@ -142,7 +144,9 @@ class Job:
         threads = 1 if self._serial else min(threads_for(num_threads), build.module.max_threads())
         last = self._last
         if last is None or last.threads != threads or last.build is not build or last.caches is not CACHES:
-            plan = make_plan(self._problem, build.tiles, CACHES, threads, self._channels_last)
+            plan = make_plan(
+                self._problem, build.tiles, CACHES, threads, self._channels_last, x_channels_last=self._x_channels_last
+            )
             self._last = last = Step.of(plan, threads, build)
         return last
 
@@ -218,8 +222,11 @@ def job_for(problem: ConvProblem, axes: int, x: Layout, out: Layout) -> Job:
     row = _one_row(problem)
     if row and _collapses(*x) and _collapses(*out):
         problem = row
-    pixel, channel = out[1][-1], out[1][-1 - axes]
-    return Job(problem, channels_last=channel == _dtypes.item_size(problem.dst_dtype) != pixel, axes=axes)
+    last, x_last = (
+        strides[-1 - axes] == _dtypes.item_size(dtype) != strides[-1]
+        for strides, dtype in ((out[1], problem.dst_dtype), (x[1], problem.src_dtype))
+    )
+    return Job(problem, channels_last=last, x_channels_last=x_last, axes=axes)
 
 
 def run(plan: Plan, x: Array, weight: Array, bias: Array | None, out: Array, packs: Packs | None = None) -> None:

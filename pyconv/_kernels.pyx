@@ -73,7 +73,6 @@ cdef inline void run_task_of(
         Image image
         Py_ssize_t i
         Py_ssize_t first_g = t.g
-        Py_ssize_t end = t.g + t.n_g
         bint cleared, flat
         real *strip = <real *> scratch
         real *c = <real *> (scratch + p.strip_bytes)
@@ -101,9 +100,9 @@ cdef inline void run_task_of(
     flat = p.flat and call.out_stride[2] == p.ow * call.out_stride[3]
     if p.flat and not flat:
         t.overhang = max(t.overhang, overhang_of(p, t.n_ow))
-    while t.g < end:
+    while t.n_g > 0:
         rows = flattened(&t) if flat else t
-        ahead = pixels_after(p, call, &t, index, end)
+        ahead = pixels_after(p, call, &t, index)
         group = NULL
         if call.packed != NULL:
             group = (<const real *> call.packed) + t.g * p.group_pitch
@@ -125,6 +124,7 @@ cdef inline void run_task_of(
                 else:
                     multiply_ow(p, call, &rows, &q, strip, group, c)
         t.g = t.g + 1
+        t.n_g = t.n_g - 1
 
 
 cdef void run_task(const Lowered *p, const Call *call, Py_ssize_t index, Py_ssize_t thread) noexcept nogil:

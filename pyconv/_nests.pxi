@@ -140,7 +140,7 @@ cdef inline Ahead pixels_of(const Lowered *p, const Call *call, const Task *t) n
 
 
 cdef inline Ahead pixels_after(
-    const Lowered *p, const Call *call, const Task *t, Py_ssize_t index, Py_ssize_t end,
+    const Lowered *p, const Call *call, const Task *t, Py_ssize_t index,
 ) noexcept nogil:
     # Those of the group of a task that comes next, or of the next task; none where it gathers the same pixels again, or
     # where tiles do not ask.
@@ -149,7 +149,7 @@ cdef inline Ahead pixels_after(
         Ahead nothing
     if p.role == OC_VECTOR or p.role == OW_VECTOR:
         next.g = t.g + 1
-        if next.g < end:
+        if t.n_g > 1:
             return pixels_of(p, call, &next)
         if index + 1 < p.n_tasks and (index + 1) % p.n_oc_task == 0:
             next = decode(p, index + 1)
@@ -355,21 +355,25 @@ cdef inline void expect_turn(
     const real *group, Py_ssize_t tiles,
 ) noexcept nogil:
     # Has the tiles of a block, which sum a part of the pass, ask for the weights after theirs, where these are packed:
-    # those of the next part, of the next block, which may be another task's or group's, or the first ones again.
+    # those of the next part, of the next block, or of the next group, if that is this task's or all of the next task.
+    # What comes after the last of these is not told here.
     cdef:
         Py_ssize_t VL = VECTOR_BYTES // sizeof(real)
         Py_ssize_t ic = part.ic_first + part.taps.n_ic
         Py_ssize_t n_ic = min(part.taps.n_ic, q.taps.n_ic - ic)
+        bint alone = p.n_oh_blk == p.n_ow_blk == p.n_oc_task == 1  # in its group
         Py_ssize_t size, width
+    expect_nothing(q.taps.ahead)
     if call.packed == NULL:
-        expect_nothing(q.taps.ahead)
         return
     if n_ic == 0:
         ic, n_ic = 0, part.taps.n_ic
         block = block + 1
-        if block == p.oc_split.parts:
+        if block == t.block_end:
+            if t.n_g == 1 and not (alone and t.g + 1 < p.g):
+                return
             block = 0
-            group = group + p.group_pitch if t.g + 1 < p.g else <const real *> call.packed
+            group = group + p.group_pitch
     size = size_of(&p.oc_split, block)
     width = size * (VL if p.role == OC_VECTOR else 1) * p.kh * p.kw
     expect_weights(

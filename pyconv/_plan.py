@@ -259,6 +259,7 @@ def make_plan(
     threads: int,
     channels_last: bool = False,
     tile: tuple[str, int, int] | None = None,
+    x_channels_last: bool = False,
 ) -> Plan:
     """Plan a problem.
 
@@ -276,7 +277,9 @@ def make_plan(
         Whether neighbouring channels, not neighbouring pixels, lie side by side in the output.
     tile : (role, NV, M), optional
         Use this variant instead of the cheapest (tests and benchmarks go through all of them).
+    x_channels_last : bool, optional
+        Whether neighbouring channels lie side by side in the image.
     """
     chosen = table.tile(problem, *(tile or choose_tile(problem, table, caches, channels_last)))
-    blocks = choose_blocks(problem, chosen, caches, threads, channels_last)
+    blocks = choose_blocks(problem, chosen, caches, threads, x_channels_last)
     return Plan(problem, table.isa, chosen, blocks, caches.l1 // _L1_WAY, caches.l2 // _L2_WAY)

@@ -142,7 +142,7 @@ cdef inline void sum_rows(
     const int role, const int TAPS, const int NV, const int M, vec *acc, const char *pixel, const real *weights,
     const Taps *taps, Py_ssize_t width,
 ) noexcept nogil:
-    # All taps of a channel a turn: one row of two or three, or three of three.
+    # All taps of a channel a turn: two or three in a line, or three rows of three.
     cdef:
         Py_ssize_t _i
         int row = 3 if TAPS == SQUARE else TAPS

@@ -91,7 +91,7 @@ UNSEEN_FUNCTIONS = {
     "expect_turn": "weights asked for early",
 }
 UNSEEN_LINES = {
-    r"ahead|prefetch|% CACHE_LINE == 0": "pixels or weights asked for early: it is neither a read nor a write",
+    r"ahead|expect_|prefetch|% CACHE_LINE == 0": "pixels or weights asked for early: it is neither a read nor a write",
     r"assume\(|in_register|1 < M <= 3": "hints to the compiler",
     r"tasks_at_once|chunk|PyErr_CheckSignals": "how often Ctrl-C is looked for, how many tasks a thread takes at once",
     r"\bslots = \($|extent\(.*(left|top|bottom|n_oh)|rows \* \($": "whether a frame is worth it: the same bits without",

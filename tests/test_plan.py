@@ -127,6 +127,30 @@ def test_many_pixels_of_scalars_come_in_panels() -> None:
     assert deep.n_panels == 9
 
 
+def test_long_rows_of_scalars_come_in_panels_unless_each_would_be_transposed() -> None:
+    def panel(icg: int, size: int, x_channels_last: bool) -> int:
+        p = pointwise(icg, size, 960)
+        return make_plan(p, AVX2, HALF_L2, 1, tile=("oc", 2, 6), x_channels_last=x_channels_last).blocks.panel
+
+    assert panel(160, 7, x_channels_last=False) == 6
+    assert panel(160, 7, x_channels_last=True) == 0
+    assert panel(2048, 7, x_channels_last=True) == 6, "sparse rows are worth it"
+    assert panel(80, 7, x_channels_last=False) == 0, "all tiles fit half of the cache"
+    assert panel(960, 5, x_channels_last=False) == 0, "a row is no longer than two lines"
+
+
+def test_vectors_of_pixels_leave_a_flat_strip_only_if_they_have_to() -> None:
+    def panel(icg: int, stride: int) -> int:
+        p = replace(pointwise(icg, 28, 128), ih=28 * stride, iw=28 * stride, oh=28, ow=28, sh=stride, sw=stride)
+        return make_plan(p, AVX2, HALF_L2, 1, tile=("ow", 2, 6)).blocks.panel
+
+    assert panel(160, 1) == 0
+    assert panel(256, 2) == 0
+    assert panel(264, 2) == 16
+    one_row = make_plan(pointwise(192, 28, 128), AVX2, HALF_L2, 1, tile=("ow", 2, 6))
+    assert one_row.blocks.panel == 16
+
+
 def test_pixels_that_overflow_the_first_level_cache_come_in_panels() -> None:
     deep = make_plan(pointwise(512, 28, 128), AVX2, HALF_L2, 1)
     assert deep.tile.role == "ow"
@@ -154,6 +178,7 @@ def test_weights_that_overflow_the_second_level_cache_are_fetched_once() -> None
 def test_heavy_weights_are_fetched_once_under_small_maps() -> None:
     expand = make_plan(pointwise(512, 7, 2048), AVX2, HALF_L2, 1, tile=("oc", 2, 6))
     assert (expand.n_ow_blk, expand.blocks.panel, expand.blocks.ic_slice) == (1, 6, 512)
+    assert make_plan(pointwise(832, 7, 384), AVX2, HALF_L2, 1, tile=("oc", 2, 6)).n_ow_blk == 1
     beyond_the_cache = make_plan(pointwise(1024, 14, 512), AVX2, HALF_L2, 1, tile=("oc", 2, 6))
     assert beyond_the_cache.n_ow_blk == 7
 

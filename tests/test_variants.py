@@ -20,7 +20,7 @@ from pyconv._problem import ConvProblem
 from pyconv._tiles import Caches
 
 # Kernel widths with instances of their own, and one that is known at run time only.
-WIDTHS = (1, 3, 4)
+WIDTHS = (1, 2, 3, 4)
 DTYPES = ("float32", "float64")
 
 
@@ -102,7 +102,9 @@ def test_every_kernel_of_every_tile(isa: str, dtype: str) -> None:
             if role in ("dw", "dc"):
                 continue
             ocg, ow = (nv * lanes, m) if role == "oc" else (m, nv * lanes)
-            for icg, kh, kw in ((3, 1, 1), (8, 1, 1), (3, 3, 3), *((3, 2, width) for width in WIDTHS)):
+            # Above the image the padding leaves one tap of (8, 2, 1), and two of (3, 3, 1).
+            shapes = ((3, 1, 1), (8, 1, 1), (8, 2, 1), (3, 3, 1), (3, 3, 3), *((3, 2, width) for width in WIDTHS))
+            for icg, kh, kw in shapes:
                 for sw in (1, 2):  # where the taps of a row are neighbours, and where they are not
                     p = problem(dtype, g=1, icg=icg, ocg=ocg, oh=2, ow=ow, kh=kh, kw=kw, sh=1, sw=sw)
                     check(make_plan(p, kernels.tiles, CACHES, 1, False, (role, nv, m)), rng)
