@@ -114,8 +114,8 @@ def slices(request: pytest.FixtureRequest) -> Iterator[bool]:
     """Whether each channel's sums wait for those of the next."""
     sliced = request.param == "in slices"
 
-    def plan(*given: object) -> Plan:
-        whole = make_plan(*given)
+    def plan(*given: object, **named: object) -> Plan:
+        whole = make_plan(*given, **named)
         if not sliced or whole.tile.role != "oc" or whole.n_ic_blk > 1:
             return whole
         return replace(whole, blocks=replace(whole.blocks, ic_slice=1))
