@@ -184,6 +184,8 @@ class ConvNd:
     def plan(self, input_shape: Sequence[int], dtype: DTypeLike | None = None) -> Plan:
         """Tell how an input of this shape would be computed, without computing it.
 
+        The plan is that of contiguous arrays; other layouts, such as channels-last, may have another one.
+
         Parameters
         ----------
         input_shape : sequence of int
