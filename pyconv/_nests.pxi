@@ -112,7 +112,7 @@ cdef inline Ahead pixels_of(const Lowered *p, const Call *call, const Task *t) n
     # do are one.
     cdef:
         Ahead ahead
-        Py_ssize_t begin, end
+        Py_ssize_t begin, end, n_bytes
     memset(&ahead, 0, sizeof(Ahead))
     ahead.tiles = p.tiles_per_task
     if p.ic_slice < p.icg or call.x_stride[3] != p.pixel_bytes:
@@ -125,11 +125,11 @@ cdef inline Ahead pixels_of(const Lowered *p, const Call *call, const Task *t) n
     )
     begin = max(0, t.ow_start * p.cols.step - p.cols.pad)
     end = min(p.cols.extent, (t.ow_start + t.n_ow - 1) * p.cols.step - p.cols.pad + p.col_reach + 1)
-    end = max(0, end - begin) * p.pixel_bytes
-    if end == call.x_stride[2]:
-        end = end * ahead.n_rows
+    n_bytes = max(0, end - begin) * p.pixel_bytes
+    if n_bytes == call.x_stride[2]:
+        n_bytes = n_bytes * ahead.n_rows
         ahead.n_rows = min(1, ahead.n_rows)
-    ahead.n_lines = (end + LINE - 1) // LINE
+    ahead.n_lines = (n_bytes + LINE - 1) // LINE
     ahead.data = ahead.data + begin * call.x_stride[3]
     ahead.ic_stride = call.x_stride[1]
     ahead.row_stride = call.x_stride[2]
@@ -350,6 +350,14 @@ cdef inline const real *part_of(
     return group + start_of(&p.oc_split, block) * p.unit_pitch
 
 
+cdef inline const real *weights_of(
+    const Lowered *p, const real *bias, Py_ssize_t size, Py_ssize_t ic,
+) noexcept nogil:
+    # A packed block's weights, from a channel on: of `size` vectors or scalars, each with a vector of bias before them.
+    cdef Py_ssize_t VL = VECTOR_BYTES // sizeof(real)
+    return bias + size * VL + ic * size * (VL if p.role == OC_VECTOR else 1) * p.kh * p.kw
+
+
 cdef inline void expect_turn(
     const Lowered *p, const Call *call, const Task *t, const Pass *q, const Pass *part, Py_ssize_t block,
     const real *group, Py_ssize_t tiles,
@@ -358,11 +366,13 @@ cdef inline void expect_turn(
     # those of the next part, of the next block, or of the next group, if that is this task's or all of the next task.
     # What comes after the last of these is not told here.
     cdef:
-        Py_ssize_t VL = VECTOR_BYTES // sizeof(real)
         Py_ssize_t ic = part.ic_first + part.taps.n_ic
         Py_ssize_t n_ic = min(part.taps.n_ic, q.taps.n_ic - ic)
         bint alone = p.n_oh_blk == p.n_ow_blk == p.n_oc_task == 1  # in its group
-        Py_ssize_t size, width
+        Py_ssize_t size
+        const real *bias
+        const real *weights
+        const real *end
     expect_nothing(q.taps.ahead)
     if call.packed == NULL:
         return
@@ -375,11 +385,10 @@ cdef inline void expect_turn(
             block = 0
             group = group + p.group_pitch
     size = size_of(&p.oc_split, block)
-    width = size * (VL if p.role == OC_VECTOR else 1) * p.kh * p.kw
-    expect_weights(
-        q.taps.ahead, group + start_of(&p.oc_split, block) * p.unit_pitch + size * VL + (q.ic_start + ic) * width,
-        n_ic * width * <Py_ssize_t> sizeof(real), tiles, part.taps.n_ic,
-    )
+    bias = group + start_of(&p.oc_split, block) * p.unit_pitch
+    weights = weights_of(p, bias, size, q.ic_start + ic)
+    end = weights_of(p, bias, size, q.ic_start + ic + n_ic)
+    expect_weights(q.taps.ahead, weights, <const char *> end - <const char *> weights, tiles, part.taps.n_ic)
 
 
 cdef inline Pass slice_of(const Lowered *p, const Pass *q, const Split *slices, Py_ssize_t i) noexcept nogil:
@@ -399,7 +408,6 @@ cdef inline void multiply_oc(
     # Vectors of output channels times scalars of pixels.
     cdef:
         Py_ssize_t VL = VECTOR_BYTES // sizeof(real)
-        Py_ssize_t taps = p.kh * p.kw
         Py_ssize_t block, oc, width, row, i, j, k, m, n, col
         int NV
         Split tiles
@@ -425,7 +433,7 @@ cdef inline void multiply_oc(
         for k in range(slices.parts):
             part = slice_of(p, q, &slices, k)
             bias = part_of(p, call, t, block, &part, group)
-            weights = bias + width + part.n_before * width * taps
+            weights = weights_of(p, bias, NV, part.n_before)
             expect_turn(p, call, t, q, &part, block, group, t.n_oh * tiles.parts)
             start = to
             if slices.parts > 1:
@@ -456,7 +464,6 @@ cdef inline void multiply_ow(
     # Vectors of pixels times scalars of output channels.
     cdef:
         Py_ssize_t VL = VECTOR_BYTES // sizeof(real)
-        Py_ssize_t taps = p.kh * p.kw
         Py_ssize_t row, i, block, oc, m, n, col, width
         # Past the channels of this task.
         Py_ssize_t end = start_of(&p.oc_split, t.block_end - 1) + size_of(&p.oc_split, t.block_end - 1)
@@ -474,7 +481,7 @@ cdef inline void multiply_ow(
             oc = start_of(&p.oc_split, block)
             m = size_of(&p.oc_split, block)
             bias = part_of(p, call, t, block, q, group)
-            weights = bias + m * VL + q.n_before * m * taps
+            weights = weights_of(p, bias, m, q.n_before)
             take_rows(p, q, t.oh_start + row)
             expect_turn(p, call, t, q, q, block, group, tiles.parts)
             target.oc = t.g * p.ocg + oc

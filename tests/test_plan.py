@@ -349,5 +349,5 @@ def test_every_tap_finds_its_coordinate(taps: int, step: int, dilation: int, blo
 
 @pytest.mark.parametrize("step", [1, 2, 3])
 def test_the_only_tap_lies_at_the_pixel(step: int) -> None:
-    """The tile of a 1x1 kernel takes that for granted."""
+    """A strip holds nothing before the pixels of a 1x1 kernel."""
     assert list(lay_out(1, step, 1, 5, 15).taps) == [0]
