@@ -18,7 +18,7 @@ import pytest
 import pyconv
 from _processes import HERE, environment, python
 from pyconv._dispatch import LEVELS
-from pyconv.bench import adapters, cli, plot, presets, selection
+from pyconv.bench import adapters, cli, plot, presets, processors, selection, worker
 from pyconv.bench.contender import cpus
 from pyconv.bench.errors import BenchError
 from pyconv.bench.record import Run
@@ -56,6 +56,10 @@ def without(monkeypatch: pytest.MonkeyPatch, *modules: str) -> None:
         ([*ONE, "--layout", "nhcw"], "did you mean 'n"),
         ([*ONE, "--weights", "squeezed"], "known: packed, unpacked"),
         ([*ONE, "--against", "torhc"], "'torhc'; did you mean 'torch'?"),
+        ([*ONE, "--against", "../nowhere"], "--against ../nowhere: holds no package pyconv"),
+        ([*ONE, "--evict", "8MB"], "--evict '8MB': MiB from 0 to 4096 are expected"),
+        ([*ONE, "--evict", "0,5000"], "--evict '5000'"),
+        ([*ONE, "--evict", "8", "--import-time"], "--evict 8: not with --import-time"),
         ([*ONE, "--filter", "("], "--filter '('"),
         ([*ONE, "--filter", "conv"], "leaves none of 36 layers"),
         ([*ONE, "--json", "/no/such/directory/x"], "no directory"),
@@ -155,6 +159,40 @@ def test_a_peer_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not {"torch", "torch-cl", "onnxruntime"} & {peer.name for peer in selection.peers_of("installed")}
 
 
+def test_another_build_is_a_peer_with_caches_left_alone_and_swept(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    record, build = tmp_path / "run.json", f"{Path(pyconv.__file__).parent.parent}/"
+    options = ["--evict", "0,2", "--layout", "nchw,nhwc", "--rounds", "1", "--json", str(record)]
+    assert cli.main([*ONE, "--against", build, *options]) == cli.OK
+    run = Run.read_json(record)
+    assert [(row.settings.layout, row.settings.evicted) for row in run.rows] == [
+        ("nchw", 0), ("nchw", 2), ("nhwc", 0), ("nhwc", 2),
+    ]  # fmt: skip
+    assert all(1e-7 < row.peers[build].median < 1 for row in run.rows)
+    assert build in run.versions
+    assert "nchw, 2 MiB evicted" in capsys.readouterr().out
+
+
+def test_a_build_that_does_not_start_is_a_note(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    worker = tmp_path / "pyconv" / "bench" / "worker.py"
+    worker.parent.mkdir(parents=True)
+    for file in (worker, worker.parent / "__init__.py", worker.parent.parent / "__init__.py"):
+        file.write_text("raise ImportError('not compiled')\n")
+    assert cli.main([*ONE, "--against", str(tmp_path), "--rounds", "1"]) == cli.OK
+    assert f"{tmp_path}: its process ended with status 1: ImportError: not compiled" in capsys.readouterr().err
+
+
+def test_other_memory_is_read_before_each_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[object] = []
+    monkeypatch.setattr(processors, "evict", lambda size, threads: done.append((size, threads)))
+    contender = object.__new__(worker.Worker)  # whose own beginning is for a process of its own
+    contender._threads = 2
+    contender._prepared = {0: worker.Prepared(lambda: done.append("call"), calls=2, warm_up=-1.0)}
+    assert 0 <= contender.time(0, evicted=3)["seconds"] < 1
+    assert done == [(3 << 20, 2), "call", (3 << 20, 2), "call"]
+
+
 def test_peers_asked_for_by_name_run_on_nchw(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(adapters, "missing", lambda name: [])
     named = {peer.name: peer.layouts for peer in selection.peers_of("torch-cl,torch")}
@@ -179,7 +217,14 @@ def test_threads() -> None:
 
 def test_jobs_keep_a_layers_own_batch() -> None:
     layers, _ = selection.layers_of(["ic1oc1ih4kh1", "mb3ic1oc1ih4kh1", "tiny"], None)
-    settings = {"threads": [1], "dtypes": ["f32"], "layouts": ["nchw"], "weights": ["packed"], "isas": ["x"]}
+    settings = {
+        "threads": [1],
+        "dtypes": ["f32"],
+        "layouts": ["nchw"],
+        "weights": ["packed"],
+        "isas": ["x"],
+        "evicted": [0],
+    }
     own = selection.jobs_of(layers, batches=None, **settings)  # type: ignore[arg-type]
     assert [job.settings.batch for job in own[:3]] == [2, 3, 1]
     asked = selection.jobs_of(layers, batches=[5, 6], **settings)  # type: ignore[arg-type]
@@ -224,7 +269,7 @@ def test_an_instruction_set_of_another_processor_is_told_from_an_unknown_one(mon
 
 def test_bfloat16_needs_a_package(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    settings = {"threads": [1], "layouts": ["nchw"], "weights": ["packed"], "isas": ["x"]}
+    settings = {"threads": [1], "layouts": ["nchw"], "weights": ["packed"], "isas": ["x"], "evicted": [0]}
     with pytest.raises(BenchError, match="pip install ml_dtypes"):
         selection.jobs_of([], batches=None, dtypes=["bf16"], **settings)  # type: ignore[arg-type]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -40,7 +41,8 @@ def stage(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[tuple[str, str]
 
             def ask(self, do: str, **arguments: Any) -> dict[str, Any]:
                 key = arguments.get("key", 0)
-                log.append((self.name, f"{do} {key}"))
+                evicted = f" after {arguments['evicted']} MiB" if arguments.get("evicted") else ""
+                log.append((self.name, f"{do} {key}{evicted}"))
                 if interrupt_at is not None and len([1 for _, what in log if what.startswith("time")]) > interrupt_at:
                     raise KeyboardInterrupt
                 if refuse(self.name, do, key):
@@ -56,8 +58,8 @@ def stage(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[tuple[str, str]
                     "release": {},
                 }[do]  # fmt: skip
 
-            def time(self, key: int) -> float:
-                return float(self.ask("time", key=key)["seconds"])
+            def time(self, key: int, evicted: int) -> float:
+                return float(self.ask("time", key=key, evicted=evicted)["seconds"])
 
             def __enter__(self) -> Actor:
                 return self
@@ -83,6 +85,14 @@ def test_contenders_take_turns(stage: Callable[..., Any]) -> None:
     assert len(peaks) == 6  # one for every layer and round
     assert len(measured.yardsticks) == 1
     assert measured.yardsticks[0].bandwidth == 10
+
+
+def test_the_caches_are_swept_before_every_contender(stage: Callable[..., Any]) -> None:
+    log = stage()
+    Session([Job(LAYERS[0], SETTINGS), Job(LAYERS[0], replace(SETTINGS, evicted=8))], [A], 1, None).run()
+    assert [entry for entry in log if entry[1].startswith("time")] == [
+        (who, what) for what in ("time 0", "time 1 after 8 MiB") for who in ("pyconv", "a")
+    ]
 
 
 def test_rows(stage: Callable[..., Any]) -> None:

@@ -81,10 +81,21 @@ def parser() -> argparse.ArgumentParser:
         help="packed by a module in eval(), or passed to conv2d (default: packed)",
     )
     add("--isa", metavar="ISA,...", help="instruction sets (default: the one in use)")
+    add(
+        "--evict",
+        metavar="MIB,...",
+        default="0",
+        help="read so much other memory before each call, as what runs between two layers does (default: 0)",
+    )
     add("--filter", metavar="REGEX", help="only layers whose name it matches somewhere")
     add("--rounds", metavar="N", type=_rounds, default=9, help="samples of every contender (default: 9)")
     add("--max-seconds", metavar="S", type=_seconds, help="make fewer rounds, at least 3, to end after about this time")
-    add("--against", metavar="PEER,...", help=f"{', '.join(adapters.NAMES)}, or 'installed' for all that are there")
+    add(
+        "--against",
+        metavar="PEER,...",
+        help=f"{', '.join(adapters.NAMES)}, 'installed' for all that are there, or, with a slash, a directory with "
+        "another build of pyconv",
+    )
 
     special = top.add_argument_group("special modes, which replace the table of layers by tables of their own")
     add = special.add_argument
@@ -171,6 +182,10 @@ def _main(arguments: Sequence[str]) -> int:
     old = read_old(options)
     layers, notes = selection.layers_of(options.layers, options.filter)
     peers = selection.peers_of(options.against)
+    evicted = selection.evicted_of(options.evict)
+    modes = [mode for mode in SPECIAL if getattr(options, mode)]
+    if modes and any(evicted):
+        raise BenchError(f"--evict {options.evict}: not with --{modes[0].replace('_', '-')}")
     threads = selection.threads_of("1" if options.threads is None else options.threads)
     jobs = selection.jobs_of(
         layers,
@@ -180,17 +195,18 @@ def _main(arguments: Sequence[str]) -> int:
         layouts=selection.choices_of("--layout", options.layout, ["nchw", "nhwc"]),
         weights=selection.choices_of("--weights", options.weights, ["packed", "unpacked"]),
         isas=selection.isas_of(options.isa),
+        evicted=evicted,
     )
     run = Run(
         command=f"python -m pyconv bench {shlex.join(arguments)}".strip(),
         started=machine.now(),
         machine=machine.describe(),
-        versions=machine.versions([package for peer in peers for package in adapters.packages(peer.name)]),
+        versions=machine.versions([peer.name for peer in peers]),
         yardsticks=[],
         rows=[],
     )
     session = Session(jobs, peers, options.rounds, options.max_seconds)
-    if any(getattr(options, mode) for mode in SPECIAL):
+    if modes:
         counts = threads if options.threads is not None else scaling.thread_counts()
         interrupted = measure_special(run, Setup(jobs, peers, options.rounds), options, counts)
     else:

@@ -35,13 +35,22 @@ def cpus() -> list[int]:
     return list(range(os.cpu_count() or 1))
 
 
+def is_build(name: str) -> bool:
+    """Tell a directory that holds another build of pyconv from the name of a library."""
+    return "/" in name
+
+
 class Contender:
-    """A process that runs one contender with a number of threads, on as many processors."""
+    """A process that runs one contender with a number of threads, on as many processors.
+
+    A `name` with a slash is a directory with another build of pyconv, of which its own worker is run.
+    """
 
     def __init__(self, name: str, threads: int, isa: str = "", *, keep_memory: bool = True) -> None:
         self.name = name
         self.threads = threads
-        config = {"name": name, "threads": threads, "isa": isa, "keep_memory": keep_memory}
+        runs = "pyconv" if is_build(name) else name
+        config = {"name": runs, "threads": threads, "isa": isa, "keep_memory": keep_memory}
         self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115  closed with the process
         with _confined(threads):
             self._process = subprocess.Popen(
@@ -50,7 +59,7 @@ class Contender:
                 stdout=subprocess.PIPE,
                 stderr=self._errors,
                 text=True,
-                env=_environment(threads),
+                env=_environment(threads, [os.path.abspath(name)] if is_build(name) else []),
                 # Ctrl-C at the terminal is for the parent alone.
                 process_group=0,
             )
@@ -77,10 +86,11 @@ class Contender:
             self._process.stdin.flush()
         return self._receive()
 
-    def time(self, key: int) -> float:
+    def time(self, key: int, evicted: int = 0) -> float:
         """Time a sample of a prepared layer, once the threads of the contender before have gone to sleep."""
         time.sleep(_SPIN)
-        return float(self.ask("time", key=key)["seconds"])
+        # Builds from before there was an eviction know no such argument.
+        return float(self.ask("time", key=key, **({"evicted": evicted} if evicted else {}))["seconds"])
 
     def close(self) -> None:
         """End the process, whatever it is doing."""
@@ -132,7 +142,7 @@ def _confined(threads: int) -> Iterator[None]:
         os.sched_setaffinity(0, allowed)
 
 
-def _environment(threads: int) -> dict[str, str]:
-    """Describe the environment of a worker: this one's, its modules found where they are found here."""
-    path = os.pathsep.join(filter(None, sys.path))
+def _environment(threads: int, first: list[str]) -> dict[str, str]:
+    """Describe the environment of a worker: this one's, modules found in some directories, then where they are here."""
+    path = os.pathsep.join(filter(None, [*first, *sys.path]))
     return {**os.environ, "PYTHONPATH": path, **dict.fromkeys(_THREAD_VARIABLES, str(threads))}

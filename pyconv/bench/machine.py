@@ -12,7 +12,8 @@ from typing import Any
 import pyconv
 from pyconv._config import config
 from pyconv._threads import _quota
-from pyconv.bench.contender import cpus
+from pyconv.bench import adapters
+from pyconv.bench.contender import cpus, is_build
 
 _VARIABLES = ("OMP_", "KMP_", "GOMP_", "MKL_", "OPENBLAS_", "PYCONV_", "MALLOC_", "LD_PRELOAD")
 _GOVERNOR = Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
@@ -38,19 +39,23 @@ def describe() -> dict[str, Any]:
         facts["quota"] = f"{quota:g} processors"
     if (governor := _read(_GOVERNOR)) is not None:
         facts["governor"] = governor
-    if (commit := _commit()) is not None:
+    if (commit := _commit(Path(pyconv.__file__).resolve().parent)) is not None:
         facts["commit"] = commit
     return facts
 
 
-def versions(packages: list[str]) -> dict[str, str]:
-    """Return the installed versions of packages, pyconv's and NumPy's before them."""
+def versions(peers: list[str]) -> dict[str, str]:
+    """Return the installed versions of what peers need, and the commits of builds, pyconv and NumPy before them."""
     found = {"pyconv": pyconv.__version__, "numpy": metadata.version("numpy")}
-    for package in packages:
-        try:
-            found[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            found[package] = "unknown"
+    for peer in peers:
+        if is_build(peer):
+            found[peer] = _commit(Path(peer, "pyconv")) or "unknown"
+            continue
+        for package in adapters.packages(peer):
+            try:
+                found[package] = metadata.version(package)
+            except metadata.PackageNotFoundError:
+                found[package] = "unknown"
     return found
 
 
@@ -61,9 +66,8 @@ def _read(path: Path) -> str | None:
         return None
 
 
-def _commit() -> str | None:
-    """Return the commit that this pyconv is of, where it runs from a clone; ``+`` if it has been changed since."""
-    source = Path(pyconv.__file__).resolve().parent
+def _commit(source: Path) -> str | None:
+    """Return the commit that a package is of, where it lies in a clone; ``+`` if it has been changed since."""
     if not (source.parent / ".git").exists():
         return None
 

@@ -19,7 +19,7 @@ import dataclasses
 import json
 import math
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import MISSING, dataclass, field
 from pathlib import Path
 from types import GenericAlias
 from typing import Any, get_args, get_origin, get_type_hints
@@ -50,7 +50,11 @@ def least(values: Iterable[float]) -> float:
 
 @dataclass(frozen=True)
 class Settings:
-    """How a layer was run: ``dtype`` by its short name, ``layout`` nchw or nhwc, ``weights`` packed or unpacked."""
+    """How a layer was run.
+
+    ``dtype`` is its short name, ``layout`` nchw or nhwc, ``weights`` packed or unpacked; ``evicted`` is how many MiB of
+    other memory went through the caches before each call.
+    """
 
     batch: int
     threads: int
@@ -58,11 +62,15 @@ class Settings:
     layout: str
     weights: str
     isa: str
+    evicted: int = 0
 
     def __str__(self) -> str:
         """Say all of them."""
         threads = f"{self.threads} thread{'s' if self.threads != 1 else ''}"
-        return f"batch {self.batch}, {threads}, {self.dtype}, {self.layout}, {self.weights} weights, {self.isa}"
+        evicted = f", {self.evicted} MiB evicted" if self.evicted else ""
+        return (
+            f"batch {self.batch}, {threads}, {self.dtype}, {self.layout}, {self.weights} weights, {self.isa}{evicted}"
+        )
 
 
 @dataclass(frozen=True)
@@ -318,6 +326,7 @@ _FIGURES: dict[str, Callable[[Row, Yardstick], object]] = {
     "layout": lambda row, _: row.settings.layout,
     "weights": lambda row, _: row.settings.weights,
     "isa": lambda row, _: row.settings.isa,
+    "evicted_mib": lambda row, _: row.settings.evicted,
     "plan": lambda row, _: row.plan_short,
     "flops": lambda row, _: row.flops,
     "bytes": lambda row, _: row.bytes,
@@ -360,10 +369,11 @@ def _checked(kind: Any, data: object, where: str) -> object:
         hints = get_type_hints(kind)
         if not isinstance(data, dict):
             raise ValueError(f"{where}: expected the fields of a {kind.__name__}, got {type(data).__name__}")
-        if data.keys() != hints.keys():
-            names = ", ".join(sorted(data.keys() ^ hints.keys()))
+        needed = {each.name for each in dataclasses.fields(kind) if each.default is each.default_factory is MISSING}
+        if not needed <= data.keys() <= hints.keys():
+            names = ", ".join(sorted((needed - data.keys()) | (data.keys() - hints.keys())))
             raise ValueError(f"{where}: missing or unknown fields: {names}")
-        return kind(**{name: _checked(hint, data[name], f"{where}.{name}") for name, hint in hints.items()})
+        return kind(**{name: _checked(hints[name], value, f"{where}.{name}") for name, value in data.items()})
     if origin is list and isinstance(data, list):
         return [_checked(inner[0], element, f"{where}[{i}]") for i, element in enumerate(data)]
     if origin is dict and isinstance(data, dict):

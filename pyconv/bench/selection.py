@@ -12,13 +12,16 @@ from pathlib import Path
 import pyconv
 from pyconv._dispatch import LEVELS
 from pyconv.bench import adapters, onnx_model, presets
-from pyconv.bench.contender import cpus
+from pyconv.bench.contender import cpus, is_build
 from pyconv.bench.descriptor import looks_like_descriptor, parse, read
 from pyconv.bench.errors import BenchError, unknown
 from pyconv.bench.layer import Layer
 from pyconv.bench.operands import DTYPES
 from pyconv.bench.record import Settings
 from pyconv.bench.session import Job, Peer
+
+# MiB; no processor's caches hold more.
+_MOST_EVICTED = 4096
 
 
 def layers_of(words: Sequence[str], pattern: str | None) -> tuple[list[Layer], list[str]]:
@@ -71,6 +74,15 @@ def batches_of(text: str | None) -> list[int] | None:
     return [_positive("--batch", word, "numbers") for word in _words("--batch", text)]
 
 
+def evicted_of(text: str) -> list[int]:
+    """Read ``--evict``: MiB, 0 among them."""
+    words = _words("--evict", text)
+    for word in words:
+        if not word.isdecimal() or int(word) > _MOST_EVICTED:
+            raise BenchError(f"--evict {word!r}: MiB from 0 to {_MOST_EVICTED} are expected, separated by commas")
+    return list(dict.fromkeys(map(int, words)))
+
+
 def choices_of(option: str, text: str, allowed: Sequence[str]) -> list[str]:
     """Read a list of words, each one of a few."""
     words = _words(option, text)
@@ -91,7 +103,7 @@ def isas_of(text: str | None) -> list[str]:
 
 
 def peers_of(text: str | None) -> list[Peer]:
-    """Read ``--against``: names, of which every one must be installed, or ``installed``.
+    """Read ``--against``: names, of which every one must be installed, ``installed``, or directories of builds.
 
     Asked for by name, a peer runs on NCHW arrays even if it has another layout of its own.
     """
@@ -100,17 +112,23 @@ def peers_of(text: str | None) -> list[Peer]:
     words = _words("--against", text)
     named = [word for word in words if word != "installed"]
     for name in named:
-        if name not in adapters.NAMES:
+        if is_build(name):
+            if not Path(name, "pyconv", "bench", "worker.py").is_file():
+                raise BenchError(f"--against {name}: holds no package pyconv")
+        elif name not in adapters.NAMES:
             raise unknown("peer", name, [*adapters.NAMES, "installed"])
-        if missing := adapters.missing(name):
+        elif missing := adapters.missing(name):
             raise BenchError(f"--against {name}: not installed; try: pip install {' '.join(missing)}")
     if "installed" in words:
         named += [name for name in adapters.NAMES if name not in named and not adapters.missing(name)]
     peers = []
     for name in dict.fromkeys(named):
+        if is_build(name):
+            peers.append(Peer(name, ("nchw", "nhwc"), approximate=False))
+            continue
         adapter = adapters.adapter(name)
         layouts = {*adapter.LAYOUTS, *(["nchw"] if name in words else [])}
-        peers.append(Peer(name, tuple(sorted(layouts)), bool(adapter.APPROXIMATE)))
+        peers.append(Peer(name, tuple(sorted(layouts)), approximate=bool(adapter.APPROXIMATE)))
     return peers
 
 
@@ -123,6 +141,7 @@ def jobs_of(
     layouts: Sequence[str],
     weights: Sequence[str],
     isas: Sequence[str],
+    evicted: Sequence[int],
 ) -> list[Job]:
     """Combine every layer with all settings, those of a setting together."""
     for dtype in dtypes:
@@ -131,12 +150,13 @@ def jobs_of(
         if DTYPES[dtype].name == "bfloat16" and importlib.util.find_spec("ml_dtypes") is None:
             raise BenchError(f"--dtype {dtype}: not without ml_dtypes; try: pip install ml_dtypes")
     jobs = [
-        Job(replace(layer, mb=mb), Settings(mb, n, dtype, layout, packing, isa))
+        Job(replace(layer, mb=mb), Settings(mb, n, dtype, layout, packing, isa, mib))
         for isa in isas
         for n in threads
         for dtype in dtypes
         for layout in layouts
         for packing in weights
+        for mib in evicted
         for number in range(len(batches or [0]))
         for layer in layers
         for mb in [batches[number] if batches else layer.mb]

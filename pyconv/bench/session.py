@@ -126,7 +126,7 @@ class Session:
             team = [stack.enter_context(Contender("pyconv", threads, isa))]
             layouts = {job.settings.layout for job in jobs}
             peers = [peer for peer in self._peers if layouts & {*peer.layouts}]
-            team += [stack.enter_context(Contender(peer.name, threads)) for peer in peers]
+            team += [stack.enter_context(Contender(peer.name, threads, isa)) for peer in peers]
             for contender in list(team):
                 progress.say(f"starting {contender.name}")
                 try:
@@ -247,7 +247,7 @@ class Session:
         for contender in team[first:] + team[:first]:
             if contender.name in entry.seconds:
                 try:
-                    entry.seconds[contender.name].append(contender.time(entry.key))
+                    entry.seconds[contender.name].append(contender.time(entry.key, job.settings.evicted))
                 except RefusedError as refused:
                     if contender.name == "pyconv":
                         raise

@@ -142,8 +142,9 @@ def describe(settings: Settings, names: Iterable[str]) -> str:
         "batch": f"batch {settings.batch}",
         "threads": f"{settings.threads} thread{'s' if settings.threads != 1 else ''}",
         "weights": f"{settings.weights} weights",
+        "evicted": f"{settings.evicted} MiB evicted" if settings.evicted else "",
     }
-    return ", ".join(words.get(name, str(getattr(settings, name))) for name in names)
+    return ", ".join(filter(None, (words.get(name, str(getattr(settings, name))) for name in names)))
 
 
 def headline(run: Run) -> list[str]:

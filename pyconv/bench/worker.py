@@ -9,7 +9,8 @@ one process take the cores from each other, and because a crash is then one row 
 =============  =======================================================================================================
 ``prepare``    make arrays and call of a layer (``key`` names it from then on), check the result, fix how many calls
                make a sample
-``time``       an untimed call, where it is short, and a sample; answers the seconds of one call
+``time``       an untimed call, where it is short, and a sample; answers the seconds of one call. Of ``evicted`` MiB,
+               so much other memory is read before each call.
 ``release``    forget a layer
 ``peak``       a sample of the multiply-add peak, in GFLOP/s, with all threads (pyconv only, as are the next three)
 ``bandwidth``  of a large copy, in GB/s, with all threads
@@ -32,6 +33,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from itertools import repeat
 from typing import Any
 
@@ -40,7 +42,7 @@ import numpy as np
 import pyconv
 from pyconv._dispatch import forced
 from pyconv._tiles import item_size
-from pyconv.bench import adapters, residence, subject
+from pyconv.bench import adapters, processors, residence, subject
 from pyconv.bench.errors import UnsupportedError
 from pyconv.bench.layer import Layer
 from pyconv.bench.operands import DTYPES, operands
@@ -53,6 +55,7 @@ _M_MMAP_THRESHOLD = -3
 
 _SHORT_CALL = 200e-6  # seconds; a sample of shorter calls is a loop of them,
 _SAMPLE = 500e-6  # at least this long
+_EVICTED_CALLS = 8  # but only so many where the caches are swept before each
 _LONG_CALL = 0.5  # longer calls need no other one before them to warm up
 # Threads that have slept wake up on few processors, and it takes the system some milliseconds to spread them.
 _SPREAD = 0.03
@@ -99,14 +102,20 @@ class Prepared:
         warm_up = 0.0 if threads == 1 else _SPREAD
         return cls(call, calls, warm_up if once < _LONG_CALL else -1.0)
 
-    def sample(self) -> float:
-        """Time a call as decided."""
+    def sample(self, evict: Callable[[], object] | None = None) -> float:
+        """Time a call as decided, or, with something to be done before each call, fewer of them."""
         if self.warm_up >= 0:
             end = time.perf_counter() + self.warm_up
             self.call()
             while time.perf_counter() < end:
                 self.call()
-        return seconds(self.call, self.calls)
+        if evict is None:
+            return seconds(self.call, self.calls)
+        samples = []
+        for _ in range(min(self.calls, _EVICTED_CALLS)):
+            evict()
+            samples.append(seconds(self.call))
+        return statistics.median(samples)
 
 
 class Worker:
@@ -135,9 +144,10 @@ class Worker:
         gc.collect()
         return answer
 
-    def time(self, key: int) -> dict[str, Any]:
-        """Time one sample of a prepared layer."""
-        return {"seconds": self._prepared[key].sample()}
+    def time(self, key: int, evicted: int = 0) -> dict[str, Any]:
+        """Time one sample of a prepared layer, after so many MiB of other memory."""
+        evict = partial(processors.evict, evicted << 20, self._threads) if evicted else None
+        return {"seconds": self._prepared[key].sample(evict)}
 
     def release(self, key: int) -> dict[str, Any]:
         """Free the arrays of a layer."""

@@ -7,11 +7,9 @@ through a run, and compared by its best decile.
 from __future__ import annotations
 
 import itertools
-import os
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache, partial
+from functools import partial
 from threading import Barrier
 
 import numpy as np
@@ -21,6 +19,7 @@ from pyconv._dtypes import sums_integers
 from pyconv._execute import CACHES
 from pyconv._plan import Plan
 from pyconv._tiles import ceil_div, even_tails
+from pyconv.bench.processors import pool
 
 Tile = tuple[str, int, int, int]  # role, NV, M, kernel width
 
@@ -65,17 +64,8 @@ def _rate(calls: Sequence[Callable[[], int]]) -> float:
         done = call()
         return done, start, time.perf_counter()
 
-    done, starts, ends = zip(*_pool(len(calls)).map(timed, calls), strict=True)
+    done, starts, ends = zip(*pool(len(calls)).map(timed, calls), strict=True)
     return float(sum(done) / (max(ends) - min(starts)) / 1e9)
-
-
-@lru_cache
-def _pool(threads: int) -> ThreadPoolExecutor:
-    """Make threads that stay, each on a processor of its own: the system would only slowly spread them."""
-    if not hasattr(os, "sched_setaffinity"):
-        return ThreadPoolExecutor(threads)
-    processors = iter(sorted(os.sched_getaffinity(0)))
-    return ThreadPoolExecutor(threads, initializer=lambda: os.sched_setaffinity(0, [next(processors)]))
 
 
 def tiles_of(plan: Plan) -> list[Tile]:
