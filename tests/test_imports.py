@@ -53,7 +53,7 @@ BENCH_LINES = (
     {"contender", "onnx_model", "presets", "progress"},
     {"descriptor", "operands", "reference", "subject"},
     {"adapters", "layer", "record", "residence", "yardsticks"},
-    {"errors"},
+    {"errors", "processors"},
 )
 BENCH_RANK = {f"bench.{module}": rank for rank, line in enumerate(BENCH_LINES) for module in line}
 
