@@ -212,11 +212,13 @@ def test_depthwise_tile_of_channels(isa: str, dtype: str) -> None:
     with forced(isa) as kernels:
         lanes, tiles = lanes_and_tiles(kernels, dtype, "dc")
         for role, nv, pixels in tiles:
-            for kw in WIDTHS:
+            # One vector of channels, and more of them than four cache lines hold.
+            for vectors, kw in [*((1, width) for width in WIDTHS), (17, 2)]:
                 for more in (0, 1):
                     p = problem(
-                        dtype, g=lanes + more, icg=1, ocg=1, oh=2, ow=pixels + more, kh=2, kw=kw, sh=1, sw=1 + more
-                    )
+                        dtype, g=vectors * lanes + more, icg=1, ocg=1, oh=2, ow=pixels + more,
+                        kh=2, kw=kw, sh=1, sw=1 + more,
+                    )  # fmt: skip
                     check(make_plan(p, kernels.tiles, CACHES, 1, False, (role, nv, pixels)), rng)
 
 

@@ -9,7 +9,7 @@ one process take the cores from each other, and because a crash is then one row 
 =============  =======================================================================================================
 ``prepare``    make arrays and call of a layer (``key`` names it from then on), check the result, fix how many calls
                make a sample
-``time``       an untimed call, where it is short, and a sample; answers the seconds of one call. Of ``evicted`` MiB,
+``time``       untimed calls for some milliseconds, and a sample; answers the seconds of one call. Of ``evicted`` MiB,
                so much other memory is read before each call.
 ``release``    forget a layer
 ``peak``       a sample of the multiply-add peak, in GFLOP/s, with all threads (pyconv only, as are the next three)
@@ -57,6 +57,9 @@ _SHORT_CALL = 200e-6  # seconds; a sample of shorter calls is a loop of them,
 _SAMPLE = 500e-6  # at least this long
 _EVICTED_CALLS = 8  # but only so many where the caches are swept before each
 _LONG_CALL = 0.5  # longer calls need no other one before them to warm up
+# The others' turn has left neither arrays nor code in the caches (measured: the second call after it takes up to twice
+# the time of the tenth).
+_WARM_UP = 0.005
 # Threads that have slept wake up on few processors, and it takes the system some milliseconds to spread them.
 _SPREAD = 0.03
 
@@ -99,7 +102,7 @@ class Prepared:
         if once < 10 * _SHORT_CALL:
             once = min(once, seconds(call), seconds(call))
         calls = 1 if once >= _SHORT_CALL else int(_SAMPLE / once) + 1
-        warm_up = 0.0 if threads == 1 else _SPREAD
+        warm_up = _WARM_UP if threads == 1 else _SPREAD
         return cls(call, calls, warm_up if once < _LONG_CALL else -1.0)
 
     def sample(self, evict: Callable[[], object] | None = None) -> float:
