@@ -108,15 +108,19 @@ cdef inline void gather_panels(
 
 
 cdef inline Ahead pixels_of(const Lowered *p, const Call *call, const Task *t) noexcept nogil:
-    # What a task gathers, for the tiles before it to ask for; nothing where pixels do not follow one another. Rows that
-    # do are one.
+    # What a task gathers, for the tiles before it to ask for; nothing where neither pixels nor channels follow one
+    # another. Rows that do are one.
     cdef:
         Ahead ahead
         Py_ssize_t begin, end, n_bytes
+        bint dense = call.x_stride[3] == p.pixel_bytes
+        bint channels_last = call.x_stride[1] == p.pixel_bytes and call.x_stride[3] == p.icg * p.pixel_bytes
     memset(&ahead, 0, sizeof(Ahead))
     ahead.tiles = p.tiles_per_task
-    if p.ic_slice < p.icg or call.x_stride[3] != p.pixel_bytes:
+    if p.ic_slice < p.icg or not (dense or channels_last):
         return ahead
+    ahead.ic_stride = call.x_stride[1] if dense else LINE
+    ahead.part_bytes = LINE if dense else p.icg * LINE
     begin = max(0, t.oh_start * p.rows.step - p.rows.pad)
     end = min(p.rows.extent, (t.oh_start + t.n_oh - 1) * p.rows.step - p.rows.pad + p.row_reach + 1)
     ahead.n_rows = max(0, end - begin)
@@ -125,17 +129,16 @@ cdef inline Ahead pixels_of(const Lowered *p, const Call *call, const Task *t) n
     )
     begin = max(0, t.ow_start * p.cols.step - p.cols.pad)
     end = min(p.cols.extent, (t.ow_start + t.n_ow - 1) * p.cols.step - p.cols.pad + p.col_reach + 1)
-    n_bytes = max(0, end - begin) * p.pixel_bytes
+    n_bytes = max(0, end - begin) * call.x_stride[3]
     if n_bytes == call.x_stride[2]:
         n_bytes = n_bytes * ahead.n_rows
         ahead.n_rows = min(1, ahead.n_rows)
-    ahead.n_lines = (n_bytes + LINE - 1) // LINE
+    ahead.n_parts = (n_bytes + ahead.part_bytes - 1) // ahead.part_bytes
     ahead.data = ahead.data + begin * call.x_stride[3]
-    ahead.ic_stride = call.x_stride[1]
     ahead.row_stride = call.x_stride[2]
-    if ahead.n_lines == 0:
+    if ahead.n_parts == 0:
         ahead.n_rows = 0
-    ahead.per_tile = ahead.n_rows * ahead.n_lines
+    ahead.per_tile = ahead.n_rows * ahead.n_parts
     return ahead
 
 
