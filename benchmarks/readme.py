@@ -107,7 +107,7 @@ def _groups(runs: Sequence[Run], everything: Run, apart: Sequence[str]) -> str:
     """Sum up each network in each setting on a line."""
     peers = everything.peers()
     inexact = everything.approximate()
-    titles = ["network", *apart, "layers", "% of peak", "% of roof"]
+    titles = ["network", *_titles(apart), "layers", "% of peak", "% of roof"]
     titles += [(APPROXIMATE if peer in inexact else "") + peer for peer in peers]
     titles += ["fastest peer", "lost"] if peers else []
     lines = []
@@ -128,7 +128,7 @@ def _lost(everything: Run, apart: Sequence[str]) -> str:
     lost = sorted((row for row in everything.rows if row.lost), key=lambda row: row.fastest_ratio)
     if not lost:
         return f"pyconv is the fastest on all {compared} rows." if compared else ""
-    titles = ["network", "layer", "shape", *apart, "ms", "fastest peer", "ratio"]
+    titles = ["network", "layer", "shape", *_titles(apart), "ms", "fastest peer", "ratio"]
     left = [title in ("network", "layer", "shape", "fastest peer") for title in titles]
 
     def line(row: Row) -> list[str]:
@@ -141,6 +141,10 @@ def _lost(everything: Run, apart: Sequence[str]) -> str:
         worst = lost[MOST_LOST].fastest_ratio
         parts.append(f"and {len(lost) - MOST_LOST} more, from {worst:.2f} up.")
     return "\n\n".join(parts)
+
+
+def _titles(names: Sequence[str]) -> list[str]:
+    return ["MiB evicted" if name == "evicted" else name for name in names]
 
 
 def _values(settings: Settings, names: Sequence[str]) -> list[str]:

@@ -40,17 +40,20 @@ cdef inline vec spread(vec a, Py_ssize_t n, Py_ssize_t i) noexcept nogil:
 
 
 cdef inline void channels_tile(
-    const bint GROUPED, const int R, const real *strip, Py_ssize_t step, const real *weights, const Taps *taps,
+    const bint GROUPED, const bint BORDERED, const int R,
+    const real *strip, Py_ssize_t step, const real *weights, const Taps *taps,
     const vec *bias, char *out, Py_ssize_t pitch,
 ) noexcept nogil:
     # R neighbouring pixels of VL channels, `step` bytes apart in the strip: acc[r] += weights[ic][tap] * strip[tap][r],
     # lane by lane, where each lane of a group gets the group's channel ic. A load for each multiply-add, as many as a
-    # processor does in a cycle; with groups a permutation, too.
+    # processor does in a cycle; with groups a permutation, too. At a border a tap
+    # may have one vector of zeros for all pixels.
     cdef:
         vec acc[MAX_M]
         vec w, x
         int r
         Py_ssize_t ic, t
+        Py_ssize_t tap_step = step
         Py_ssize_t n_ic = taps.n_ic if GROUPED else 1
         Py_ssize_t n_taps = taps.n_kh * taps.n_kw
         const char *pixel
@@ -60,7 +63,11 @@ cdef inline void channels_tile(
         acc[r] = bias[0]
     for ic in range(n_ic):
         for t in range(n_taps):
-            pixel = <const char *> strip + taps.offset[t]
+            if BORDERED:
+                pixel = <const char *> ((<Py_ssize_t> strip & taps.inside[t]) + taps.offset[t])
+                tap_step = step & taps.inside[t]
+            else:
+                pixel = <const char *> strip + taps.offset[t]
             w = (<const vec *> weights)[0]
             weights = weights + VECTOR_BYTES // sizeof(real)
             for r in range(R):
@@ -68,7 +75,7 @@ cdef inline void channels_tile(
                 if GROUPED:
                     x = spread(x, n_ic, ic)
                 acc[r] = muladd_each(acc[r], x, w)
-                pixel = pixel + step
+                pixel = pixel + tap_step
     for r in range(R):
         (<vec *> (out + r * pitch))[0] = acc[r]
 

@@ -1,7 +1,9 @@
 # The loop nests around the depthwise tiles (included by _kernels.pyx): vectors of pixels, and vectors of channels.
 #
 # Each goes through rectangles of output pixels whose taps lie in a strip or, where that is worth it, in the image
-# itself (_in_place.pxi).
+# itself and, those of the padding, in a vector of zeros (_in_place.pxi).
+
+from libc.string cimport memset
 
 from pyconv._lowered cimport Call, Lowered, Task
 from pyconv._split cimport Split, size_of, split_by, start_of
@@ -134,7 +136,7 @@ cdef inline void multiply_channels(
         row_step, col_step = col_step, row_step
         out_row, out_col = out_col, out_row
     tiles = split_by(n_cols, p.M[1])
-    q.taps.offset = pixels.offset
+    q.taps.offset, q.taps.inside = pixels.offset, pixels.inside
     begin = 0
     while begin < n_rows:
         end = min(n_rows, begin + (p.band if direct or flat else 1))
@@ -195,13 +197,46 @@ cdef void multiply_strip_channels(
     pixels.data = <const char *> strip
     pixels.row_step = p.sh * p.row_pitch * <Py_ssize_t> sizeof(real)
     pixels.col_step = p.sw * p.slot * <Py_ssize_t> sizeof(real)
-    pixels.offset = p.offset
+    pixels.offset, pixels.inside = p.offset, NULL
     for k in range(slots.parts):
         part.block_begin = t.block_begin + start_of(&slots, k)
         part.block_end = part.block_begin + size_of(&slots, k)
         planes.ic = image.ic + part.block_begin * VL
         gather_pixels(p, strip, &planes, &part, min(part.block_end * VL, p.ocg) - part.block_begin * VL, False)
         multiply_channels(p, call, &part, q, &pixels, group, c)
+
+
+cdef inline void multiply_rectangles(
+    const Lowered *p, const Call *call, const Task *t, Pass *q, const Image *image, const real *group, real *c,
+) noexcept nogil:
+    # Of whole vectors of channels, in the image itself.
+    cdef:
+        Py_ssize_t VL = VECTOR_BYTES // sizeof(real)
+        Py_ssize_t offset[MOST_TAPS]
+        Py_ssize_t inside[MOST_TAPS]
+        real zeros[16]  # a vector, at least
+        Py_ssize_t k
+        Py_ssize_t row = t.oh_start
+        Py_ssize_t col
+        Stretch rows, cols
+        Task part
+        Pixels pixels
+    memset(zeros, 0, sizeof(zeros))
+    while row < t.oh_start + t.n_oh:
+        rows = rows_from(p, t, row)
+        col = t.ow_start
+        while col < t.ow_start + t.n_ow:
+            cols = cols_from(p, t, col)
+            for k in range(p.kh * p.kw):
+                offset[k], inside[k] = <Py_ssize_t> zeros, 0
+                if rows.low <= k // p.kw < rows.high and cols.low <= k % p.kw < cols.high:
+                    offset[k], inside[k] = call.offset[k], -1
+            part = rectangle(t, rows.start, rows.end, cols.start, cols.end)
+            pixels = pixels_in_image(p, call, image, &part, t.block_begin * VL)
+            pixels.offset, pixels.inside = offset, inside
+            multiply_channels(p, call, &part, q, &pixels, group, c)
+            col = cols.end
+        row = rows.end
 
 
 cdef inline void multiply_dc(
@@ -211,19 +246,28 @@ cdef inline void multiply_dc(
     # Of all channels. The last block, if it is no whole vector, goes by way of the strip.
     cdef:
         Py_ssize_t i
-        Py_ssize_t end = min(t.block_end, p.ocg // (VECTOR_BYTES // <Py_ssize_t> sizeof(real)))
+        Py_ssize_t VL = VECTOR_BYTES // sizeof(real)
+        Py_ssize_t end = min(t.block_end, p.ocg // VL)
+        bint in_place = call.in_place and end > t.block_begin
+        bint framed = False
         Pixels pixels
-        Framed framed
+        Framed parts
         Task part = t[0]
     part.block_end = end
-    if not call.in_place or end <= t.block_begin or not frame_of(p, &part, 1, &framed):
+    if in_place:
+        framed = frame_of(p, &part, 1, &parts)
+        in_place = framed or (may_have_rectangles(p) and has_large_rectangles(p, t))
+    if not in_place:
         multiply_strip_channels(p, call, t, q, image, strip, group, c)
         return
     if end < t.block_end:
         part.block_begin, part.block_end = end, t.block_end
         multiply_strip_channels(p, call, &part, q, image, strip, group, c)
+        part.block_begin, part.block_end = t.block_begin, end
+    if not framed:
+        multiply_rectangles(p, call, &part, q, image, group, c)
+        return
     for i in range(4):
-        multiply_strip_channels(p, call, &framed.frame[i], q, image, strip, group, c)
-    pixels = pixels_in_image(
-        p, call, image, &framed.inner, t.block_begin * (VECTOR_BYTES // <Py_ssize_t> sizeof(real)))
-    multiply_channels(p, call, &framed.inner, q, &pixels, group, c)
+        multiply_strip_channels(p, call, &parts.frame[i], q, image, strip, group, c)
+    pixels = pixels_in_image(p, call, image, &parts.inner, t.block_begin * VL)
+    multiply_channels(p, call, &parts.inner, q, &pixels, group, c)

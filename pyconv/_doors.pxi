@@ -150,14 +150,21 @@ cdef void dc_taps(
     int R, const real *strip, Py_ssize_t step, const real *weights, const Taps *taps,
     const vec *bias, char *out, Py_ssize_t pitch,
 ) noexcept nogil:
-    channels_by_pixels(False, R, strip, step, weights, taps, bias, out, pitch)
+    channels_by_pixels(False, False, R, strip, step, weights, taps, bias, out, pitch)
 
 
 cdef void dc_groups(
     int R, const real *strip, Py_ssize_t step, const real *weights, const Taps *taps,
     const vec *bias, char *out, Py_ssize_t pitch,
 ) noexcept nogil:
-    channels_by_pixels(True, R, strip, step, weights, taps, bias, out, pitch)
+    channels_by_pixels(True, False, R, strip, step, weights, taps, bias, out, pitch)
+
+
+cdef void dc_borders(
+    int R, const real *strip, Py_ssize_t step, const real *weights, const Taps *taps,
+    const vec *bias, char *out, Py_ssize_t pitch,
+) noexcept nogil:
+    channels_by_pixels(False, True, R, strip, step, weights, taps, bias, out, pitch)
 
 
 cdef inline void run_tiles_vec(
@@ -241,7 +248,9 @@ cdef inline void run_channels_vec(
     int R, const real *strip, Py_ssize_t step, const real *weights, const Taps *taps,
     const vec *bias, char *out, Py_ssize_t pitch,
 ) noexcept nogil:
-    if taps.n_ic == 1:
+    if taps.inside != NULL:
+        dc_borders(R, strip, step, weights, taps, bias, out, pitch)
+    elif taps.n_ic == 1:
         dc_taps(R, strip, step, weights, taps, bias, out, pitch)
     else:
         dc_groups(R, strip, step, weights, taps, bias, out, pitch)

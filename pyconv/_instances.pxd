@@ -116,42 +116,44 @@ cdef inline bint depthwise_exists(Py_ssize_t KH, Py_ssize_t SH) noexcept nogil:
 
 
 cdef inline void _fitting_channels(
-    const bint GROUPED, const int R, const real *strip, Py_ssize_t step, const real *weights, const Taps *taps,
-    const vec *bias, char *out, Py_ssize_t pitch,
+    const bint GROUPED, const bint BORDERED, const int R,
+    const real *strip, Py_ssize_t step, const real *weights, const Taps *taps, const vec *bias, char *out,
+    Py_ssize_t pitch,
 ) noexcept nogil:
     if channels_fits(R):
-        channels_tile(GROUPED, R, strip, step, weights, taps, bias, out, pitch)
+        channels_tile(GROUPED, BORDERED, R, strip, step, weights, taps, bias, out, pitch)
 
 
 cdef inline void channels_by_pixels(
-    const bint GROUPED, int R, const real *strip, Py_ssize_t step, const real *weights, const Taps *taps,
-    const vec *bias, char *out, Py_ssize_t pitch,
+    const bint GROUPED, const bint BORDERED, int R,
+    const real *strip, Py_ssize_t step, const real *weights, const Taps *taps, const vec *bias, char *out,
+    Py_ssize_t pitch,
 ) noexcept nogil:
     if R == 1:
-        _fitting_channels(GROUPED, 1, strip, step, weights, taps, bias, out, pitch)
+        _fitting_channels(GROUPED, BORDERED, 1, strip, step, weights, taps, bias, out, pitch)
     elif R == 2:
-        _fitting_channels(GROUPED, 2, strip, step, weights, taps, bias, out, pitch)
+        _fitting_channels(GROUPED, BORDERED, 2, strip, step, weights, taps, bias, out, pitch)
     elif R == 3:
-        _fitting_channels(GROUPED, 3, strip, step, weights, taps, bias, out, pitch)
+        _fitting_channels(GROUPED, BORDERED, 3, strip, step, weights, taps, bias, out, pitch)
     elif R == 4:
-        _fitting_channels(GROUPED, 4, strip, step, weights, taps, bias, out, pitch)
+        _fitting_channels(GROUPED, BORDERED, 4, strip, step, weights, taps, bias, out, pitch)
     elif R == 5:
-        _fitting_channels(GROUPED, 5, strip, step, weights, taps, bias, out, pitch)
+        _fitting_channels(GROUPED, BORDERED, 5, strip, step, weights, taps, bias, out, pitch)
     elif R == 6:
-        _fitting_channels(GROUPED, 6, strip, step, weights, taps, bias, out, pitch)
+        _fitting_channels(GROUPED, BORDERED, 6, strip, step, weights, taps, bias, out, pitch)
     elif R == 7:
-        _fitting_channels(GROUPED, 7, strip, step, weights, taps, bias, out, pitch)
+        _fitting_channels(GROUPED, BORDERED, 7, strip, step, weights, taps, bias, out, pitch)
     elif R == 8:
-        _fitting_channels(GROUPED, 8, strip, step, weights, taps, bias, out, pitch)
+        _fitting_channels(GROUPED, BORDERED, 8, strip, step, weights, taps, bias, out, pitch)
     elif R == 9:
-        _fitting_channels(GROUPED, 9, strip, step, weights, taps, bias, out, pitch)
+        _fitting_channels(GROUPED, BORDERED, 9, strip, step, weights, taps, bias, out, pitch)
     elif R == 10:
-        _fitting_channels(GROUPED, 10, strip, step, weights, taps, bias, out, pitch)
+        _fitting_channels(GROUPED, BORDERED, 10, strip, step, weights, taps, bias, out, pitch)
     elif R == 11:
-        _fitting_channels(GROUPED, 11, strip, step, weights, taps, bias, out, pitch)
+        _fitting_channels(GROUPED, BORDERED, 11, strip, step, weights, taps, bias, out, pitch)
     elif R == 12:
-        _fitting_channels(GROUPED, 12, strip, step, weights, taps, bias, out, pitch)
+        _fitting_channels(GROUPED, BORDERED, 12, strip, step, weights, taps, bias, out, pitch)
     elif R == 13:
-        _fitting_channels(GROUPED, 13, strip, step, weights, taps, bias, out, pitch)
+        _fitting_channels(GROUPED, BORDERED, 13, strip, step, weights, taps, bias, out, pitch)
     elif R == 14:
-        _fitting_channels(GROUPED, 14, strip, step, weights, taps, bias, out, pitch)
+        _fitting_channels(GROUPED, BORDERED, 14, strip, step, weights, taps, bias, out, pitch)

@@ -114,7 +114,10 @@ cdef inline Ahead pixels_of(const Lowered *p, const Call *call, const Task *t) n
         Ahead ahead
         Py_ssize_t begin, end, n_bytes
         bint dense = call.x_stride[3] == p.pixel_bytes
-        bint channels_last = call.x_stride[1] == p.pixel_bytes and call.x_stride[3] == p.icg * p.pixel_bytes
+        bint channels_last = (
+            call.x_stride[1] == p.pixel_bytes and call.x_pair == 2 * p.pixel_bytes
+            and call.x_stride[3] == p.icg * p.pixel_bytes
+        )
     memset(&ahead, 0, sizeof(Ahead))
     ahead.tiles = p.tiles_per_task
     if p.ic_slice < p.icg or not (dense or channels_last):
@@ -213,6 +216,19 @@ cdef inline bint holds_negative_zero(
     return found
 
 
+cdef inline void taps_inside(
+    const Axis *axis, Py_ssize_t n_taps, Py_ssize_t stride, Py_ssize_t dilation, Py_ssize_t position,
+    Py_ssize_t *low, Py_ssize_t *high,
+) noexcept nogil:
+    # Of an output position, the taps that lie inside the image: [low, high), none where that is empty.
+    cdef Py_ssize_t first = position * stride - axis.pad  # the coordinate under the first tap
+    low[0], high[0] = 0, n_taps
+    if first < 0:
+        low[0] = min(n_taps, (dilation - 1 - first) // dilation)
+    if first + (n_taps - 1) * dilation >= axis.extent:
+        high[0] = max(0, (axis.extent - first + dilation - 1) // dilation)
+
+
 cdef inline void take_rows(const Lowered *p, Pass *q, Py_ssize_t oh) noexcept nogil:
     # The taps of output row oh: without the rows of the kernel that lie in a padding of zeros, above and below the
     # image, if the weights are finite, and if some are left. What is left out is +0.0 or -0.0, and to add that changes
@@ -221,12 +237,8 @@ cdef inline void take_rows(const Lowered *p, Pass *q, Py_ssize_t oh) noexcept no
     cdef:
         Py_ssize_t low = 0
         Py_ssize_t high = p.kh
-        Py_ssize_t first = oh * p.sh - p.rows.pad  # the image's row under the kernel's first
     if q.skips:
-        if first < 0:
-            low = min(p.kh, (p.dh - 1 - first) // p.dh)
-        if first + p.row_reach >= p.rows.extent:
-            high = max(0, (p.rows.extent - first + p.dh - 1) // p.dh)
+        taps_inside(&p.rows, p.kh, p.sh, p.dh, oh, &low, &high)
     if low >= high:
         low, high = 0, p.kh
     q.low = low

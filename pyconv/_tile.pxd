@@ -45,6 +45,7 @@ cdef struct Taps:
     Py_ssize_t n_ic, n_kh, n_kw
     Py_ssize_t ic_pitch           # in elements
     const Py_ssize_t *offset      # of the taps that a tile sums, kh * n_kw + kw, in bytes
+    const Py_ssize_t *inside      # all bits, or none for a tap whose offset is an address of zeros; NULL: all for all
     Py_ssize_t n_taps             # how many those are, and how many lie between them and the next channel's
     Py_ssize_t n_skipped
     Ahead *ahead                  # what else each tile asks the memory for

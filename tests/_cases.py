@@ -259,18 +259,34 @@ def _more_than_one_strip() -> Iterator[Case]:
 
 
 def _depthwise_channels_last() -> Iterator[Case]:
-    # Wide enough that most pixels are read where they are, inside a frame of those that see the border.
+    # Most of them are read where they are, in rectangles whose pixels have the same taps inside the image; not the last
+    # vector if it is not full, nor pixels that lie too far apart.
     for channels in (16, 40, 129, 1024):
         for kernel, arguments in (
             ((3, 3), {"padding": 1}),
             ((3, 3), {"padding": ((1, 0), (0, 1)), "stride": 2}),
             ((5, 3), {"padding": ((0, 3), (2, 0)), "dilation": (1, 2)}),
             ((3, 4), {"stride": (2, 3), "dilation": (3, 1), "padding": 2}),
+            ((3, 3), {"padding": 4, "dilation": 4}),
+            ((2, 3), {"padding": 5, "dilation": (30, 20)}),
             ((3, 3), {"padding": 1, "padding_mode": "circular"}),
             ((1, 1), {}),
         ):
             layouts = {"x_layout": "channels_last", "out_layout": "channels_last" if kernel[0] == 3 else ""}
             yield _case((channels, channels), (25, 38), kernel, groups=channels, **layouts, **arguments)
+    layouts = {"x_layout": "channels_last", "out_layout": "channels_last"}
+    # As many taps as rectangles may have, and more than that; padding that outweighs the image; none on one side of it.
+    for kernel in ((8, 8), (9, 8)):
+        yield _case((16, 16), (60, 58), kernel, padding=4, groups=16, **layouts)
+        yield _case((16, 16), (60, 58), kernel, groups=16, **layouts)
+    yield _case((16, 16), (9, 10), (2, 2), padding=20, groups=16, **layouts)
+    for mode in ("zeros", "circular", "replicate"):
+        yield _case(
+            (16, 16), (25, 38), (2, 1), padding=((0, 10), (0, 0)), dilation=(30, 1), padding_mode=mode, groups=16,
+            **layouts,
+        )  # fmt: skip
+        yield _case((16, 16), (1, 40), (2, 1), padding=((0, 1), (0, 0)), padding_mode=mode, groups=16, **layouts)
+        yield _case((64, 64), (7, 1200), (2, 1), padding=((0, 1), (0, 0)), padding_mode=mode, groups=64, **layouts)
 
 
 def _depthwise_wide_rows() -> Iterator[Case]:
@@ -331,7 +347,7 @@ def _narrow_channels_last() -> Iterator[Case]:
             yield _case((channels, channels), (300, width), (3, 3), padding=1, groups=channels, **layouts)
 
 
-def _nothing_inside_the_frame() -> Iterator[Case]:
+def _no_whole_window_inside() -> Iterator[Case]:
     # Channels-last depthwise whose stride leads from border to border: no output has all its taps inside the image.
     for size in ((1, 1), (2, 2), (1, 20), (20, 1), (3, 2)):
         for stride, padding in ((10, 5), (5, 2), ((1, 10), (0, 5)), ((7, 1), (4, 0))):
@@ -433,7 +449,7 @@ _FAMILIES = (
     _panels_of_scalars,
     _narrow_channels_last,
     _groups_channels_last,
-    _nothing_inside_the_frame,
+    _no_whole_window_inside,
     _depthwise_in_channel_vectors,
     _pairs_of_columns,
     _phases_of_columns,

@@ -86,6 +86,7 @@ UNSEEN_FUNCTIONS = {
     "variants": "which tiles there are",
     "max_threads": "what OpenMP says",
     "extent": "how large a frame is, below",
+    "has_large_rectangles": "whether rectangles are worth it: the same bits from a strip",
     "pixels_of": "pixels asked for early: it is neither a read nor a write",
     "pixels_after": "pixels asked for early",
     "expect_turn": "weights asked for early",

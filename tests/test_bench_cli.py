@@ -26,6 +26,7 @@ from pyconv.bench.record import Run
 ALL = {"dense", "filter", "signal", "asymmetric"}
 COMPUTES = {"torch": ALL - {"asymmetric"}, "torch-cl": ALL - {"asymmetric"}, "opencv": {"filter"}, "scipy": {"filter"}}
 ONE = ("tiny", "--filter", "^3x3_4to4_8$")
+BUILD = f"{Path(pyconv.__file__).parent.parent}/"
 
 
 def without(monkeypatch: pytest.MonkeyPatch, *modules: str) -> None:
@@ -60,6 +61,7 @@ def without(monkeypatch: pytest.MonkeyPatch, *modules: str) -> None:
         ([*ONE, "--evict", "8MB"], "--evict '8MB': MiB from 0 to 4096 are expected"),
         ([*ONE, "--evict", "0,5000"], "--evict '5000'"),
         ([*ONE, "--evict", "8", "--import-time"], "--evict 8: not with --import-time"),
+        ([*ONE, "--against", BUILD, "--import-time"], f"--against {BUILD}: not with --import-time"),
         ([*ONE, "--filter", "("], "--filter '('"),
         ([*ONE, "--filter", "conv"], "leaves none of 36 layers"),
         ([*ONE, "--json", "/no/such/directory/x"], "no directory"),
@@ -162,15 +164,15 @@ def test_a_peer_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_another_build_is_a_peer_with_caches_left_alone_and_swept(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    record, build = tmp_path / "run.json", f"{Path(pyconv.__file__).parent.parent}/"
+    record = tmp_path / "run.json"
     options = ["--evict", "0,2", "--layout", "nchw,nhwc", "--rounds", "1", "--json", str(record)]
-    assert cli.main([*ONE, "--against", build, *options]) == cli.OK
+    assert cli.main([*ONE, "--against", BUILD, *options]) == cli.OK
     run = Run.read_json(record)
     assert [(row.settings.layout, row.settings.evicted) for row in run.rows] == [
         ("nchw", 0), ("nchw", 2), ("nhwc", 0), ("nhwc", 2),
     ]  # fmt: skip
-    assert all(1e-7 < row.peers[build].median < 1 for row in run.rows)
-    assert build in run.versions
+    assert all(1e-7 < row.peers[BUILD].median < 1 for row in run.rows)
+    assert BUILD in run.versions
     assert "nchw, 2 MiB evicted" in capsys.readouterr().out
 
 

@@ -59,7 +59,9 @@ def check(plan: Plan, rng: np.random.Generator, as_given: ConvProblem | None = N
     planes = np.full((p.mb, p.oc, p.oh, p.ow), np.nan, p.dst_dtype)
     channels_last = np.full((p.mb, p.oh, p.ow, p.oc), np.nan, p.dst_dtype).transpose(0, 3, 1, 2)
     other = np.ascontiguousarray(images.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2)
-    for x, out in ((images, planes), (images, channels_last), (other, planes)):
+    pairs = [(images, planes), (images, channels_last), (other, planes)]
+    pairs += [(other, channels_last)] * (plan.tile.role == "dc")
+    for x, out in pairs:
         for packs in (None, {}):  # weights for this call, weights to be kept
             out[...] = np.nan
             run(plan, x, weight, bias, out, packs)
@@ -223,6 +225,19 @@ def test_depthwise_tile_of_channels(isa: str, dtype: str) -> None:
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
+def test_depthwise_tile_of_channels_in_the_image(isa: str, dtype: str) -> None:
+    """So many pixels that they are read where they are: inside a frame or, far from each other, in rectangles."""
+    rng = np.random.default_rng(2)
+    with forced(isa) as kernels:
+        lanes, tiles = lanes_and_tiles(kernels, dtype, "dc")
+        for role, nv, pixels in tiles:
+            near = problem(dtype, g=3 * lanes + 1, icg=1, ocg=1, oh=28, ow=29, kh=3, kw=3, sh=1, sw=1)
+            far = replace(near, ih=28, iw=29, dh=5, dw=4, pt=4, pb=6, pl=5, pr=3)
+            for p in (near, far):
+                check(make_plan(p, kernels.tiles, CACHES, 1, False, (role, nv, pixels)), rng)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
 def test_groups_in_a_vector(isa: str, dtype: str) -> None:
     """2, 4, ... channels to a group, by vectors that hold several groups."""
     rng = np.random.default_rng(3)
@@ -234,7 +249,7 @@ def test_groups_in_a_vector(isa: str, dtype: str) -> None:
             for role, nv, pixels in tiles:
                 for more in (0, 1):
                     p = problem(
-                        dtype, g=lanes // icg + more, icg=icg, ocg=icg, oh=2, ow=pixels + more,
+                        dtype, g=lanes // icg + more, icg=icg, ocg=icg, oh=2 + 20 * more, ow=pixels + more,
                         kh=2, kw=1 + 2 * more, sh=1, sw=1 + more,
                     )  # fmt: skip
                     check(make_plan(p, kernels.tiles, CACHES, 1, False, (role, nv, pixels)), rng)

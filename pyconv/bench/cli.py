@@ -19,7 +19,7 @@ from typing import NoReturn
 
 from pyconv.bench import adapters, machine, plot, presets, selection, table
 from pyconv.bench.compare import compare
-from pyconv.bench.contender import RefusedError
+from pyconv.bench.contender import RefusedError, is_build
 from pyconv.bench.errors import BenchError
 from pyconv.bench.operands import DTYPES
 from pyconv.bench.record import Run
@@ -186,6 +186,8 @@ def _main(arguments: Sequence[str]) -> int:
     modes = [mode for mode in SPECIAL if getattr(options, mode)]
     if modes and any(evicted):
         raise BenchError(f"--evict {options.evict}: not with --{modes[0].replace('_', '-')}")
+    for name in (peer.name for peer in peers if options.import_time and is_build(peer.name)):
+        raise BenchError(f"--against {name}: not with --import-time, which starts this build")
     threads = selection.threads_of("1" if options.threads is None else options.threads)
     jobs = selection.jobs_of(
         layers,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
+from threading import Barrier
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,8 +28,14 @@ def evict(size: int, threads: int) -> None:
     other = _other(size)
     if threads == 1:
         other.max()
-    else:
-        list(pool(threads).map(lambda _: other.max(), range(threads)))
+        return
+    barrier = Barrier(threads)  # so that no thread takes another one's turn
+
+    def read(_: int) -> None:
+        barrier.wait()
+        other.max()
+
+    list(pool(threads).map(read, range(threads)))
 
 
 @lru_cache(maxsize=1)
