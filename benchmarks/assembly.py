@@ -19,7 +19,9 @@ from dataclasses import dataclass
 import pyconv
 from pyconv._dispatch import LEVELS
 
-_FUNCTION = re.compile(r"^[0-9a-f]+ <(?:.*_)?((?:oc|ow)_(?:1x1|3x3|taps)|dw_(?:\ds\d|any)|dc_taps)(?:\.\w+)*>:$")
+_FUNCTION = re.compile(
+    r"^[0-9a-f]+ <(?:.*_)?((?:oc|ow)_(?:1x1|3x3|taps)|dw_(?:\ds\d|any)|dc_(?:taps|groups|borders))(?:\.\w+)*>:$"
+)
 _FUSED = re.compile(r"fuse_(\d)_\d")
 _LINE = re.compile(r"^\s*([0-9a-f]+):\s+(.*)$")
 # A vector register and the stack in one instruction; an address kept there costs nothing.
