@@ -57,7 +57,8 @@ def without(monkeypatch: pytest.MonkeyPatch, *modules: str) -> None:
         ([*ONE, "--layout", "nhcw"], "did you mean 'n"),
         ([*ONE, "--weights", "squeezed"], "known: packed, unpacked"),
         ([*ONE, "--against", "torhc"], "'torhc'; did you mean 'torch'?"),
-        ([*ONE, "--against", "../nowhere"], "--against ../nowhere: holds no package pyconv"),
+        ([*ONE, "--against", "../nowhere"], "--against ../nowhere: no such directory"),
+        ([*ONE, "--against", "/"], "--against /: holds no package pyconv"),
         ([*ONE, "--evict", "8MB"], "--evict '8MB': MiB from 0 to 4096 are expected"),
         ([*ONE, "--evict", "0,5000"], "--evict '5000'"),
         ([*ONE, "--evict", "8", "--import-time"], "--evict 8: not with --import-time"),
@@ -176,12 +177,12 @@ def test_another_build_is_a_peer_with_caches_left_alone_and_swept(
     assert "nchw, 2 MiB evicted" in capsys.readouterr().out
 
 
-def test_a_build_that_does_not_start_is_a_note(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_build_that_does_not_start_is_a_failure(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     worker = tmp_path / "pyconv" / "bench" / "worker.py"
     worker.parent.mkdir(parents=True)
     for file in (worker, worker.parent / "__init__.py", worker.parent.parent / "__init__.py"):
         file.write_text("raise ImportError('not compiled')\n")
-    assert cli.main([*ONE, "--against", str(tmp_path), "--rounds", "1"]) == cli.OK
+    assert cli.main([*ONE, "--against", str(tmp_path), "--rounds", "1"]) == cli.FAILED
     assert f"{tmp_path}: its process ended with status 1: ImportError: not compiled" in capsys.readouterr().err
 
 

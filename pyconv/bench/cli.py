@@ -187,7 +187,7 @@ def _main(arguments: Sequence[str]) -> int:
     if modes and any(evicted):
         raise BenchError(f"--evict {options.evict}: not with --{modes[0].replace('_', '-')}")
     for name in (peer.name for peer in peers if options.import_time and is_build(peer.name)):
-        raise BenchError(f"--against {name}: not with --import-time, which starts this build")
+        raise BenchError(f"--against {name}: not with --import-time, which imports this build only")
     threads = selection.threads_of("1" if options.threads is None else options.threads)
     jobs = selection.jobs_of(
         layers,

@@ -113,6 +113,8 @@ def peers_of(text: str | None) -> list[Peer]:
     named = [word for word in words if word != "installed"]
     for name in named:
         if is_build(name):
+            if not Path(name).is_dir():
+                raise BenchError(f"--against {name}: no such directory")
             if not Path(name, "pyconv", "bench", "worker.py").is_file():
                 raise BenchError(f"--against {name}: holds no package pyconv")
         elif name not in adapters.NAMES:

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, field
 from itertools import groupby
 from typing import Any
 
-from pyconv.bench.contender import Contender, RefusedError
+from pyconv.bench.contender import Contender, RefusedError, is_build
 from pyconv.bench.layer import Layer
 from pyconv.bench.operands import DTYPES
 from pyconv.bench.progress import Progress
@@ -135,6 +135,7 @@ class Session:
                     if contender is team[0]:
                         raise
                     self.notes.append(f"{contender.name}: {refused}")
+                    self.failed |= is_build(contender.name)
                     team.remove(contender)
             for chunk in self._chunks(jobs):
                 self._run_chunk(team, chunk, progress)
