@@ -46,8 +46,8 @@ cdef inline void channels_tile(
 ) noexcept nogil:
     # R neighbouring pixels of VL channels, `step` bytes apart in the strip: acc[r] += weights[ic][tap] * strip[tap][r],
     # lane by lane, where each lane of a group gets the group's channel ic. A load for each multiply-add, as many as a
-    # processor does in a cycle; with groups a permutation, too. At a border a tap
-    # may have one vector of zeros for all pixels.
+    # processor does in a cycle; with groups a permutation, too. At a border a tap may have one vector of zeros for all
+    # pixels.
     cdef:
         vec acc[MAX_M]
         vec w, x
