@@ -275,11 +275,16 @@ def _depthwise_channels_last() -> Iterator[Case]:
             layouts = {"x_layout": "channels_last", "out_layout": "channels_last" if kernel[0] == 3 else ""}
             yield _case((channels, channels), (25, 38), kernel, groups=channels, **layouts, **arguments)
     layouts = {"x_layout": "channels_last", "out_layout": "channels_last"}
-    # As many taps as rectangles may have, and more than that; padding that outweighs the image; none on one side of it.
+    # As many taps as rectangles may have, and more than that; rectangles without a tap inside; a stride; groups of two,
+    # which have none.
+    yield _case((16, 16), (60, 200), (8, 8), padding=((0, 400), (0, 0)), dilation=(60, 1), groups=16, **layouts)
+    yield _case((16, 16), (60, 200), (9, 8), padding=((0, 404), (0, 0)), dilation=(53, 1), groups=16, **layouts)
+    yield _case((16, 16), (20, 20), (2, 2), padding=40, dilation=30, groups=16, **layouts)
+    yield _case((16, 16), (60, 58), (3, 3), padding=12, dilation=12, stride=2, groups=16, **layouts)
+    yield _case((16, 16), (25, 38), (3, 3), padding=4, dilation=4, groups=8, **layouts)
+    # Large kernels in a frame; padding on one side of the image only.
     for kernel in ((8, 8), (9, 8)):
         yield _case((16, 16), (60, 58), kernel, padding=4, groups=16, **layouts)
-        yield _case((16, 16), (60, 58), kernel, groups=16, **layouts)
-    yield _case((16, 16), (9, 10), (2, 2), padding=20, groups=16, **layouts)
     for mode in ("zeros", "circular", "replicate"):
         yield _case(
             (16, 16), (25, 38), (2, 1), padding=((0, 10), (0, 0)), dilation=(30, 1), padding_mode=mode, groups=16,
