@@ -25,7 +25,6 @@ from pyconv.bench.table import (
     APPROXIMATE,
     NOTHING,
     common,
-    describe,
     digits,
     in_markdown,
     milliseconds,
@@ -88,7 +87,7 @@ def _caption(runs: Sequence[Run], everything: Run, shared: Sequence[str]) -> str
         for y in everything.yardsticks
     )
     paragraphs = [
-        f"{when}. {versions}. All rows: {describe(everything.rows[0].settings, shared)}. The machine itself: {peaks}."
+        f"{when}. {versions}. All rows: {everything.rows[0].settings.describe(shared)}. The machine itself: {peaks}."
     ]
     explained = (
         "Geometric means over the layers, in parentheses the least. % of peak and roof: best decile of rounds, of the "

@@ -186,8 +186,9 @@ def _main(arguments: Sequence[str]) -> int:
     modes = [mode for mode in SPECIAL if getattr(options, mode)]
     if modes and any(evicted):
         raise BenchError(f"--evict {options.evict}: not with --{modes[0].replace('_', '-')}")
-    for name in (peer.name for peer in peers if options.import_time and is_build(peer.name)):
-        raise BenchError(f"--against {name}: not with --import-time, which imports this build only")
+    builds = [peer.name for peer in peers if is_build(peer.name)]
+    if builds and options.import_time:
+        raise BenchError(f"--against {builds[0]}: not with --import-time, which imports this build only")
     threads = selection.threads_of("1" if options.threads is None else options.threads)
     jobs = selection.jobs_of(
         layers,
@@ -210,7 +211,7 @@ def _main(arguments: Sequence[str]) -> int:
     session = Session(jobs, peers, options.rounds, options.max_seconds)
     if modes:
         counts = threads if options.threads is not None else scaling.thread_counts()
-        interrupted = measure_special(run, Setup(jobs, peers, options.rounds), options, counts)
+        interrupted = measure_special(run, modes, Setup(jobs, peers, options.rounds), counts)
     else:
         session.run()
         interrupted = session.interrupted
@@ -230,8 +231,8 @@ def _main(arguments: Sequence[str]) -> int:
     return FAILED if slower or session.failed else OK
 
 
-def measure_special(run: Run, setup: Setup, options: argparse.Namespace, counts: Sequence[int]) -> bool:
-    """Fill the tables of the special modes that are asked for; tell whether Ctrl-C ended it."""
+def measure_special(run: Run, modes: Sequence[str], setup: Setup, counts: Sequence[int]) -> bool:
+    """Fill the tables of some special modes; tell whether Ctrl-C ended it."""
     fillers: dict[str, Callable[[Table, Setup], None]] = {
         "scaling": partial(scaling.fill, counts=counts),
         "cold": cold.fill,
@@ -241,17 +242,16 @@ def measure_special(run: Run, setup: Setup, options: argparse.Namespace, counts:
         "import_time": import_time.fill,
         "tiles": tiles.fill,
     }
-    for mode, title in SPECIAL.items():
-        if getattr(options, mode):
-            filled = Table(title, [])
-            try:
-                fillers[mode](filled, setup)
-            except KeyboardInterrupt:
-                filled.notes.append("interrupted: not everything was measured")
-                return True
-            finally:
-                if filled.rows:
-                    run.special[mode] = dataclasses.asdict(filled)
+    for mode in modes:
+        filled = Table(SPECIAL[mode], [])
+        try:
+            fillers[mode](filled, setup)
+        except KeyboardInterrupt:
+            filled.notes.append("interrupted: not everything was measured")
+            return True
+        finally:
+            if filled.rows:
+                run.special[mode] = dataclasses.asdict(filled)
     return False
 
 

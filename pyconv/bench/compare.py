@@ -11,7 +11,7 @@ import math
 from collections import Counter
 
 from pyconv.bench.record import Row, Run, geometric_mean
-from pyconv.bench.table import NOTHING, aligned, common, describe, digits, number, shape, widths_of
+from pyconv.bench.table import NOTHING, aligned, common, digits, number, shape, widths_of
 
 # A yardstick that moved by more than this makes every other figure doubtful.
 _SAME_YARDSTICK = 0.05
@@ -102,7 +102,7 @@ def _table(new: Run, pairs: list[tuple[Row, Row]], limit: float) -> str:
             row.network,
             row.name,
             shape(row.layer),
-            describe(row.settings, apart),
+            row.settings.describe(apart),
             digits(1e3 * was.pyconv.median),
             digits(1e3 * row.pyconv.median),
             number(change(was, row), 2),

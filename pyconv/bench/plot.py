@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pyconv.bench.record import Row, Run, Yardstick, geometric_mean, least
-from pyconv.bench.table import common, describe, digits, percent, shape
+from pyconv.bench.table import common, digits, percent, shape
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -99,7 +99,7 @@ def caption(run: Run) -> str:
     machine = str(run.machine.get("processor", "unknown processor")) + (f", {cores} cores" if cores else "")
     versions = ", ".join(f"{name} {version}" for name, version in run.versions.items())
     shared, _ = common(run)
-    settings = describe(run.rows[0].settings, shared)
+    settings = run.rows[0].settings.describe(shared)
     return f"{machine}; {settings}\n{versions}; {run.started[:10]}"
 
 
@@ -140,7 +140,7 @@ def draw_roofline(run: Run, path: str | Path) -> None:
                 panel.plot(row.intensity, row.best_gflops, _marker(row), color=colours[row.network], **_DOT)
             _label_lowest(panel, rows, yardstick)
             if len(panels) > 1:
-                panel.set_title(describe(rows[0].settings, ("isa", "dtype", "threads")), loc="left", fontsize=9)
+                panel.set_title(rows[0].settings.describe(("isa", "dtype", "threads")), loc="left", fontsize=9)
         figure.supxlabel("operations for each byte of input, weights and output", fontsize=9, y=0.55 / height)
         figure.supylabel("GFLOP/s, best decile of rounds", fontsize=9, x=0.12 / width)
         mean, least = run.summary(run.rows).percent_of_roof
@@ -278,7 +278,7 @@ def lines_of(run: Run) -> list[Line]:
     lines: list[Line] = []
     for (network, settings), rows in run.groups().items():
         compared = [row for row in rows if row.peers]
-        head = ", ".join(filter(None, [network, describe(settings, apart)])) or "layers"
+        head = ", ".join(filter(None, [network, settings.describe(apart)])) or "layers"
         if len(run.rows) > _MOST_LINES:
             lines += [Line(f"{head}\n{len(compared)} layers", compared)] * bool(compared)
             continue

@@ -66,11 +66,17 @@ class Settings:
 
     def __str__(self) -> str:
         """Say all of them."""
-        threads = f"{self.threads} thread{'s' if self.threads != 1 else ''}"
-        evicted = f", {self.evicted} MiB evicted" if self.evicted else ""
-        return (
-            f"batch {self.batch}, {threads}, {self.dtype}, {self.layout}, {self.weights} weights, {self.isa}{evicted}"
-        )
+        return self.describe(field.name for field in dataclasses.fields(self))
+
+    def describe(self, names: Iterable[str]) -> str:
+        """Say some of them."""
+        words = {
+            "batch": f"batch {self.batch}",
+            "threads": f"{self.threads} thread{'s' if self.threads != 1 else ''}",
+            "weights": f"{self.weights} weights",
+            "evicted": f"{self.evicted} MiB evicted" if self.evicted else "",
+        }
+        return ", ".join(filter(None, (words.get(name, str(getattr(self, name))) for name in names)))
 
 
 @dataclass(frozen=True)

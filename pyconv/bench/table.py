@@ -136,17 +136,6 @@ def common(run: Run) -> tuple[list[str], list[str]]:
     return [name for name in names if len(values[name]) == 1], [name for name in names if len(values[name]) > 1]
 
 
-def describe(settings: Settings, names: Iterable[str]) -> str:
-    """Say some of the settings."""
-    words = {
-        "batch": f"batch {settings.batch}",
-        "threads": f"{settings.threads} thread{'s' if settings.threads != 1 else ''}",
-        "weights": f"{settings.weights} weights",
-        "evicted": f"{settings.evicted} MiB evicted" if settings.evicted else "",
-    }
-    return ", ".join(filter(None, (words.get(name, str(getattr(settings, name))) for name in names)))
-
-
 def headline(run: Run) -> list[str]:
     """Say on which machine, with which versions, when and how it was measured, and what the machine can do."""
     cores = run.machine.get("cores")
@@ -155,7 +144,7 @@ def headline(run: Run) -> list[str]:
     lines = [machine, versions, f"{run.started[:16].replace('T', ' ')}  {run.command}"]
     if run.rows:
         shared, _ = common(run)
-        lines.append(describe(run.rows[0].settings, shared))
+        lines.append(run.rows[0].settings.describe(shared))
     for yardstick in run.yardsticks:
         which = f"{yardstick.isa} {yardstick.dtype}, {yardstick.threads} thread{'s' if yardstick.threads != 1 else ''}"
         lines.append(
@@ -205,7 +194,7 @@ def summary(run: Run) -> tuple[list[str], list[list[str]]]:
 
     groups = run.groups()
     lines = [
-        line(", ".join(filter(None, [network, describe(settings, apart)])), run.summary(rows), total=False)
+        line(", ".join(filter(None, [network, settings.describe(apart)])), run.summary(rows), total=False)
         for (network, settings), rows in groups.items()
     ]
     if len(groups) > 1:
@@ -255,7 +244,7 @@ def terminal(run: Run, width: int) -> str:
     kept = fitting(widths, [column.rank for column in chosen], width)
     by_row = {id(row): [line[i] for i in kept] for row, line in zip(run.rows, cells, strict=True)}
     for (network, settings), rows in run.groups().items():
-        head = ", ".join(filter(None, [network, describe(settings, apart)]))
+        head = ", ".join(filter(None, [network, settings.describe(apart)]))
         body = aligned(
             [chosen[i].title for i in kept],
             [by_row[id(row)] for row in rows],
@@ -310,7 +299,7 @@ def markdown(run: Run) -> str:
         parts.append("\n".join(f"- {line}" for line in [lost(run), *notes(run)] if line))
     chosen = columns(run)
     for (network, settings), rows in run.groups().items():
-        parts.append("## " + (", ".join(filter(None, [network, describe(settings, apart)])) or "Layers"))
+        parts.append("## " + (", ".join(filter(None, [network, settings.describe(apart)])) or "Layers"))
         cells = [[column.text(row, run.yardstick(settings)) for column in chosen] for row in rows]
         parts.append(in_markdown([c.title for c in chosen], cells, [c.left for c in chosen]))
     for table in run.special.values():
