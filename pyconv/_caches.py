@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import os
 
+from pyconv._system import read_text
 from pyconv._tiles import Caches
 
-_SYSFS = Path("/sys/devices/system/cpu/cpu0/cache")
+_SYSFS = "/sys/devices/system/cpu/cpu0/cache"
 _UNITS = {"K": 1 << 10, "M": 1 << 20}
 
 
 def _from_sysfs(level: int) -> int | None:
     """Bytes of the data cache of a level, from Linux's description of the first processor."""
-    for index in sorted(_SYSFS.glob("index*")):
+    try:
+        names = sorted(name for name in os.listdir(_SYSFS) if name.startswith("index"))
+    except OSError:
+        return None
+    for name in names:
         try:
-            kind = (index / "type").read_text().strip()
-            size = (index / "size").read_text().strip()
-            if int((index / "level").read_text()) == level and kind in ("Data", "Unified"):
+            kind, size, its_level = (read_text(f"{_SYSFS}/{name}/{what}").strip() for what in ("type", "size", "level"))
+            if int(its_level) == level and kind in ("Data", "Unified"):
                 return int(size[:-1]) * _UNITS[size[-1]]
         except (OSError, ValueError, LookupError):
             continue

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import importlib
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from pyconv._dispatch import built, isa, kernels, supported
 from pyconv._execute import CACHES
+from pyconv._system import read_text
 from pyconv._threads import get_num_threads
 from pyconv._version import VERSION
 
@@ -21,7 +21,7 @@ def _platform() -> Any:
 
 def _processor() -> str:
     try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
+        for line in read_text("/proc/cpuinfo").splitlines():
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     except OSError:

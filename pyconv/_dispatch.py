@@ -14,7 +14,6 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from types import ModuleType
 
 from pyconv._tiles import TileTable
@@ -51,7 +50,7 @@ def _cpu() -> ModuleType:
         return importlib.import_module("pyconv._cpu")
     except ModuleNotFoundError:
         raise ImportError(
-            f"pyconv was imported from its source tree, {Path(__file__).parent}, where nothing has been built. "
+            f"pyconv was imported from its source tree, {os.path.dirname(__file__)}, where nothing has been built. "
             "Install it with `pip install .` and run Python from another directory, or, to use it from this one, "
             "run `pip install -e .`"
         ) from None

@@ -15,9 +15,9 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from pathlib import Path
 
 from pyconv._arguments import thread_count
+from pyconv._system import read_text
 
 _QUOTA_FILES = (
     # cgroup v2: "quota period" or "max period"; v1: a file each.
@@ -30,7 +30,7 @@ def _quota() -> float:
     """Processors that the control group's quota grants."""
     for files in _QUOTA_FILES:
         try:
-            words = " ".join(Path(file).read_text() for file in files).split()
+            words = " ".join(read_text(file) for file in files).split()
             quota, period = float(words[0]), float(words[1])
         except (OSError, ValueError, IndexError):
             continue

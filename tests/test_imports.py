@@ -32,7 +32,7 @@ LINES = (
     {"_complex"},
     {"_problem", "_line"},
     {"_arguments"},
-    {"_errors", "_version", "_dtypes"},
+    {"_errors", "_version", "_dtypes", "_system"},
 )
 RANK = {module: rank for rank, line in enumerate(LINES) for module in line}
 
