@@ -113,6 +113,8 @@ cdef extern from *:
     #define zip_high_f32(a, b) SHUFFLE(i32v, a, b, INDICES(HIGH_, F32_LANES))
     #define zip_low_f32o(a, b)  SHUFFLE(i32o, a, b, LOW_8)
     #define zip_high_f32o(a, b) SHUFFLE(i32o, a, b, HIGH_8)
+    #define zip_low_f32q(a, b)  SHUFFLE(i32q, a, b, LOW_4)
+    #define zip_high_f32q(a, b) SHUFFLE(i32q, a, b, HIGH_4)
     #define zip_low_f64(a, b)  SHUFFLE(i64v, a, b, INDICES(LOW_, F64_LANES))
     #define zip_high_f64(a, b) SHUFFLE(i64v, a, b, INDICES(HIGH_, F64_LANES))
     #define even_f32(a, b) SHUFFLE(i32v, a, b, INDICES(EVEN_, F32_LANES))
@@ -189,6 +191,8 @@ cdef extern from *:
     f32v zip_high_f32(f32v a, f32v b) noexcept nogil
     f32o zip_low_f32o(f32o a, f32o b) noexcept nogil
     f32o zip_high_f32o(f32o a, f32o b) noexcept nogil
+    f32q zip_low_f32q(f32q a, f32q b) noexcept nogil
+    f32q zip_high_f32q(f32q a, f32q b) noexcept nogil
     f64v zip_low_f64(f64v a, f64v b) noexcept nogil
     f64v zip_high_f64(f64v a, f64v b) noexcept nogil
     # a[0] a[2] ... b[1] b[3] ...: every second element, where b starts one element before the end of a.
@@ -327,3 +331,25 @@ cdef inline void transpose_octets_to(
             r[i] = t[i]
     for i in range(8):
         (<f32o *> (columns + i * column_pitch))[0] = r[i]
+
+
+cdef inline void transpose_quads_to(
+    const f32 *rows, Py_ssize_t pitch, char *columns, Py_ssize_t column_pitch, Py_ssize_t n,
+) noexcept nogil:
+    # 4 rows of 4, to the first n of 4 columns.
+    cdef:
+        f32q r[4]
+        f32q low[2]
+        f32q high[2]
+        int i
+    for i in range(4):
+        r[i] = (<const f32q *> (<const char *> rows + i * pitch))[0]
+    for i in range(2):
+        low[i] = zip_low_f32q(r[i], r[i + 2])
+        high[i] = zip_high_f32q(r[i], r[i + 2])
+    (<f32q *> columns)[0] = zip_low_f32q(low[0], low[1])
+    (<f32q *> (columns + column_pitch))[0] = zip_high_f32q(low[0], low[1])
+    if n > 2:
+        (<f32q *> (columns + 2 * column_pitch))[0] = zip_low_f32q(high[0], high[1])
+    if n > 3:
+        (<f32q *> (columns + 3 * column_pitch))[0] = zip_high_f32q(high[0], high[1])

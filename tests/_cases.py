@@ -369,6 +369,33 @@ def _groups_channels_last() -> Iterator[Case]:
             yield _case(channels, (9, 7), (2, 3), stride=2, dilation=(1, 2), groups=groups, **layouts)
 
 
+def _strips_of_groups() -> Iterator[Case]:
+    # Groups whose pixels are gathered together, the last of them fewer, in a whole strip and in strips of a few rows.
+    for channels, groups, oc in ((96, 12, 24), (80, 5, 40), (66, 11, 121), (64, 2, 6)):
+        for kernel, arguments in (
+            ((3, 3), {"padding": 1}),
+            ((3, 3), {"padding": 1, "stride": 2}),
+            ((2, 3), {"padding": 2, "stride": (1, 3), "dilation": (2, 1), "padding_mode": "reflect"}),
+            ((3, 1), {"padding": (1, 0)}),
+        ):
+            for layout in ("channels_last", ""):
+                layouts = {"x_layout": "channels_last", "out_layout": layout}
+                yield _case((channels, oc), (9, 8), kernel, groups=groups, l2=64 << 10, **layouts, **arguments)
+                yield _case((channels, oc), (34, 9), kernel, groups=groups, l2=64 << 10, **layouts, **arguments)
+        yield _case((channels, oc), (20, 9), (3, 3), stride=2, groups=groups, l2=64 << 10, x_layout="some_channels")
+        yield _case(
+            (channels, oc), (9, 8), (3, 3), groups=groups, l2=64 << 10, x_layout="channels_last", src_dtype="uint8"
+        )
+
+
+def _pairs_of_tiles() -> Iterator[Case]:
+    # Two tiles of one size, the second of which moves back to end with the row.
+    for width in (9, 10, 12, 15, 18, 20, 28, 30, 44, 60):
+        yield _case((3, 5), (3, width), (3, 3), padding=1)
+        yield _case((3, 5), (3, width), (1, 1), out_layout="sliced")
+        yield _case((40, 2), (2, width), (3, 1), padding=(1, 0), l2=1 << 14)
+
+
 def _depthwise_in_channel_vectors() -> Iterator[Case]:
     # Planes whose channels are transposed, in whole rows and in pieces of rows, and whose last vector is not full.
     for channels in (8, 44, 72):
@@ -425,6 +452,39 @@ def _slices_of_channels() -> Iterator[Case]:
                 yield Case(image, (oc, 96, 3, 2), padding=2, stride=2, l2=48 << 10, weight_layout="negative")
 
 
+def _few_channels_last() -> Iterator[Case]:
+    # Gathered four pixels at a time, of two to seven channels; of two or three the last pixel by itself.
+    for ic in range(2, 8):
+        for width in (3, 4, 5, 6, 8, 9, 13):
+            for layout in ("channels_last", "some_channels"):
+                yield _case((ic, 3), (2, width), (1, 3), padding=(0, 1), x_layout=layout)
+                yield _case((ic, 9), (3, 2 * width), (3, 3), padding=1, stride=2, x_layout=layout)
+                yield _case((ic, 9), (3, 2 * width), (3, 3), padding=1, stride=2, x_layout=layout, src_dtype="int8")
+
+
+def _points_in_the_image() -> Iterator[Case]:
+    # 1x1 kernels on neighbouring channels, which nothing is gathered for unless there is padding, or pixels lie
+    # backwards, or so far apart that a tile's fall on one another in the cache.
+    shapes = ((16, 40, (5, 13)), (33, 7, (30, 3)), (130, 90, (4, 29)), (1024, 130, (2, 17)), (15, 33, (6, 7)))
+    for ic, oc, size in shapes:
+        for layout in ("channels_last", "some_channels"):
+            for arguments in ({}, {"stride": 2}, {"stride": (1, 3)}, {"padding": ((0, 1), (0, 0)), "stride": 2}):
+                out_layout = "channels_last" if oc % 2 else ""
+                yield _case((ic, oc), size, (1, 1), x_layout=layout, out_layout=out_layout, **arguments)
+        yield _case((3 * ic, 3 * oc), size, (1, 1), groups=3, x_layout="channels_last", l2=16 << 10)
+    yield _case((96, 40), (41,), (1,), x_layout="channels_last", out_layout="sliced")
+
+
+def _widened_parts() -> Iterator[Case]:
+    # Channels-last of another dtype than the sums', widened in parts of a row, the last of few pixels.
+    for ic, width in ((3, 345), (5, 300), (20, 53), (300, 5), (1025, 2)):
+        for dtype in ("uint8", "int16"):
+            for stride in (1, 2, 3):
+                arguments = {"padding": (0, 1), "stride": (1, stride), "src_dtype": dtype}
+                yield _case((ic, 3), (2, width), (1, 3), x_layout="channels_last", **arguments)
+        yield _case((4 * ic, 8), (2, width), (1, 2), groups=4, x_layout="some_channels", src_dtype="uint8")
+
+
 def _transposed_blocks() -> Iterator[Case]:
     # Channels-last, gathered in blocks of whole vectors that overlap at the last channels and the last pixels.
     for ic in (7, 8, 9, 15, 16, 17, 33):
@@ -454,6 +514,7 @@ _FAMILIES = (
     _panels_of_scalars,
     _narrow_channels_last,
     _groups_channels_last,
+    _strips_of_groups,
     _no_whole_window_inside,
     _depthwise_in_channel_vectors,
     _pairs_of_columns,
@@ -462,4 +523,8 @@ _FAMILIES = (
     _deep_and_heavy,
     _slices_of_channels,
     _transposed_blocks,
+    _few_channels_last,
+    _points_in_the_image,
+    _widened_parts,
+    _pairs_of_tiles,
 )

@@ -19,6 +19,7 @@ WRITABLE = (
     "C",
     "F",
     "channels_last",
+    "some_channels",  # of an array of more, channels last, whose rows and columns may run backwards: a[:, ::-1, :, :3]
     "permuted",  # the axes in any order
     "sliced",  # a[::2, 1::3]
     "negative",  # a[::-1]
@@ -83,20 +84,27 @@ def _strides(shape: tuple[int, ...], layout: str, rng: np.random.Generator) -> l
     order = list(range(len(shape)))  # from the slowest axis to the fastest
     if layout == "F":
         order.reverse()
-    elif layout == "channels_last" and len(shape) > 2:
+    elif layout in ("channels_last", "some_channels") and len(shape) > 2:
         order.append(order.pop(1))
     elif layout == "permuted":
         rng.shuffle(order)
 
     steps = rng.integers(1, 4, len(shape)) if layout == "sliced" else [1] * len(shape)
+    lengths = list(shape)  # of the array that this one is a part of
+    if layout == "some_channels" and shape:
+        lengths[order[-1]] += int(rng.integers(4))
     strides = [0] * len(shape)
     for i, axis in enumerate(order):
-        strides[axis] = int(prod(shape[inner] * steps[inner] for inner in order[i + 1 :]))
+        strides[axis] = int(prod(lengths[inner] * steps[inner] for inner in order[i + 1 :]))
         strides[axis] *= int(steps[axis])
 
     long_axes = [axis for axis, n in enumerate(shape) if n > 1]
     if layout == "negative":
         strides = [-stride if rng.random() < 0.7 else stride for stride in strides]
+    elif layout == "some_channels":
+        strides = [
+            -stride if axis != order[-1] and rng.random() < 0.3 else stride for axis, stride in enumerate(strides)
+        ]
     elif layout == "odd_unit":
         odd = rng.integers(-1000, 1000, len(shape))
         strides = [strides[a] if n > 1 else int(odd[a]) for a, n in enumerate(shape)]
