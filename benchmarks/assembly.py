@@ -20,7 +20,8 @@ import pyconv
 from pyconv._dispatch import LEVELS
 
 _FUNCTION = re.compile(
-    r"^[0-9a-f]+ <(?:.*_)?((?:oc|ow)_(?:1x1|3x3|taps)|dw_(?:\ds\d|any)|dc_(?:taps|groups|borders))(?:\.\w+)*>:$"
+    r"^[0-9a-f]+ <(?:.*_)?((?:oc|ow)_(?:1x1|1x1_apart|3x3|taps)|dw_(?:\ds\d|any)|dc_(?:taps|groups|borders))"
+    r"(?:\.\w+)*>:$"
 )
 _FUSED = re.compile(r"fuse_(\d)_\d")
 _LINE = re.compile(r"^\s*([0-9a-f]+):\s+(.*)$")
@@ -88,7 +89,7 @@ def main() -> None:
             spilling = [loop for loop in loops if loop.stack]
             clean &= not spilling
             print(
-                f"  {name:<14} {len(loops):3} loops, "
+                f"  {name:<19} {len(loops):3} loops, "
                 f"{sum(loop.instructions for loop in loops) / max(1, sum(loop.multiply_adds for loop in loops)):.2f} "
                 f"instructions for each multiply-add, {len(spilling)} that spill"
                 + "".join(f"\n      {loop}" for loop in spilling)

@@ -29,7 +29,7 @@ cdef inline void multiply_rows(
         int NV
         # Tiles no wider than the row, if it has a vector's pixels: none needs a buffer.
         Split tiles = split_by((t.n_ow + VL - 1) // VL, max(1, min(p.NV, t.n_ow // VL)))
-        Runs runs = runs_of(&tiles, VL, t.n_ow)
+        Runs runs = runs_of(&tiles, VL, t.n_ow, False)
         bint whole = t.n_ow >= VL and fits_output(call, t, 0, VL, sizeof(real))
         bint direct
         Split bands
@@ -77,13 +77,9 @@ cdef inline void multiply_strip_rows(
     real *c, bint cleared,
 ) noexcept nogil:
     # By way of a strip; nothing where t has no pixels.
-    cdef Pixels pixels
+    cdef Pixels pixels = pixels_in_strip(p, <const real *> strip)
     if t.n_oh == 0 or t.n_ow == 0:
         return
-    pixels.data = <const char *> strip
-    pixels.row_step = p.row_pitch * <Py_ssize_t> sizeof(real)
-    pixels.col_step = sizeof(real)
-    pixels.offset = p.offset
     gather_pixels(p, strip, image, t, 1, cleared)
     multiply_rows(p, call, t, q, &pixels, group, c)
 

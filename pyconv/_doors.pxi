@@ -17,7 +17,7 @@ from pyconv._strip cimport (
     Image, gather, gather_dense, int16, int32, int64, int8, is_dense, pixel, uint16, uint32, uint64, uint8,
 )
 from pyconv._tile cimport (
-    ANY, DEPTHWISE_CHANNELS, FOUR, MANY, OC_VECTOR, ONE, OW_VECTOR, SQUARE, THREE, TWO, Run, Taps,
+    ANY, APART, DEPTHWISE_CHANNELS, FOUR, MANY, OC_VECTOR, ONE, OW_VECTOR, SQUARE, THREE, TWO, Run, Taps,
 )
 from pyconv._vector cimport FUSED, INTEGERS, f32, f32v, f64, f64v, real, tile_code, vec
 
@@ -51,6 +51,14 @@ cdef tile_code oc_1x1(
     const Run *run,
 ) noexcept nogil:
     by_points(OC_VECTOR, NV, M, strip, weights, start, out, taps, run)
+
+
+cdef tile_code oc_1x1_apart(
+    int NV, int M, const real *strip, const real *weights, const vec *start, char *out, const Taps *taps,
+    const Run *run,
+) noexcept nogil:
+    if FUSED:
+        by_nv(OC_VECTOR, APART, NV, M, strip, weights, start, out, taps, run)
 
 
 cdef tile_code ow_1x1(
@@ -180,7 +188,9 @@ cdef inline void run_tiles_vec(
     for _i in range(run.tiles):
         look_ahead(taps.ahead)
         if role == OC_VECTOR:
-            if point:
+            if taps.pixel_step:
+                oc_1x1_apart(NV, M, strip, weights, start, out, taps, run)
+            elif point:
                 oc_1x1(NV, M, strip, weights, start, out, taps, run)
             elif square:
                 oc_3x3(NV, M, strip, weights, start, out, taps, run)

@@ -73,9 +73,11 @@ cdef inline void run_task_of(
         Image image
         Py_ssize_t i
         Py_ssize_t first_g = t.g
+        Py_ssize_t nth  # of the groups in the strip
         bint cleared, flat
         real *strip = <real *> scratch
         real *c = <real *> (scratch + p.strip_bytes)
+        Pixels pixels
         const real *group
     q.taps.n_kh = p.kh
     q.taps.n_kw = p.kw
@@ -83,6 +85,7 @@ cdef inline void run_task_of(
     q.taps.n_taps = p.kh * p.kw
     q.taps.n_skipped = 0
     q.taps.ic_pitch = p.ic_pitch
+    q.taps.pixel_step = call.x_stride[3] * p.sw if call.in_place and p.role == OC_VECTOR else 0
     q.taps.ahead = &ahead
     q.low = 0
     q.ic_first = 0
@@ -97,12 +100,13 @@ cdef inline void run_task_of(
     image.iw_stride = call.x_stride[3]
     image.padding_mode = p.padding_mode
     # The output's rows may lie anywhere: then tiles end with each of them, and the last may look past the strip's.
-    flat = p.flat and call.out_stride[2] == p.ow * call.out_stride[3]
+    flat = p.flat and q.taps.pixel_step == 0 and call.out_stride[2] == p.ow * call.out_stride[3]
     if p.flat and not flat:
         t.overhang = max(t.overhang, overhang_of(p, t.n_ow))
     while t.n_g > 0:
         rows = flattened(&t) if flat else t
         ahead = pixels_after(p, call, &t, index)
+        nth = (t.g - first_g) % p.g_strip
         group = NULL
         if call.packed != NULL:
             group = (<const real *> call.packed) + t.g * p.group_pitch
@@ -118,11 +122,16 @@ cdef inline void run_task_of(
             elif p.role == DEPTHWISE:
                 multiply_dw(p, call, &t, &q, &image, strip, group, c, cleared)
             else:
-                gather_panels(p, strip, &image, &t, q.taps.n_ic, cleared)
-                if p.role == OC_VECTOR:
-                    multiply_oc(p, call, &rows, &q, strip, group, c)
+                if q.taps.pixel_step:
+                    pixels = pixels_in_image(p, call, &image, &t, 0)
                 else:
-                    multiply_ow(p, call, &rows, &q, strip, group, c)
+                    if nth == 0:
+                        gather_panels(p, strip, &image, &t, min(p.g_strip, t.n_g) * q.taps.n_ic, cleared)
+                    pixels = pixels_in_strip(p, <const real *> strip + nth * p.icg * p.ic_pitch)
+                if p.role == OC_VECTOR:
+                    multiply_oc(p, call, &rows, &q, &pixels, group, c)
+                else:
+                    multiply_ow(p, call, &rows, &q, &pixels, group, c)
         t.g = t.g + 1
         t.n_g = t.n_g - 1
 
@@ -291,7 +300,8 @@ cdef class Convolution:
         p.skips = plan.skips
         p.slot, p.band = blocks.slot, blocks.band
         p.l1_ways, p.l2_ways = plan.l1_ways, plan.l2_ways
-        p.g_blk, p.oh_blk, p.ow_blk, p.ic_blk = blocks.g_blk, blocks.oh_blk, blocks.ow_blk, blocks.ic_blk
+        p.g_blk, p.g_strip = blocks.g_blk, blocks.g_strip
+        p.oh_blk, p.ow_blk, p.ic_blk = blocks.oh_blk, blocks.ow_blk, blocks.ic_blk
         p.n_g_blk = plan.n_g_blk
         p.n_oh_blk, p.n_ow_blk, p.n_ic_blk = plan.n_oh_blk, plan.n_ow_blk, plan.n_ic_blk
         p.n_oc_task = blocks.n_oc_task

@@ -31,7 +31,7 @@ cdef struct Lowered:
     Py_ssize_t slot  # elements of one slot of the strip: a vector or more where its lanes are channels, else 1
     Py_ssize_t band  # rows that are computed before the next block of channels, where vectors are of channels
     Py_ssize_t l1_ways, l2_ways  # lines that a set of each cache holds
-    Py_ssize_t g_blk, oh_blk, ow_blk, ic_blk
+    Py_ssize_t g_blk, g_strip, oh_blk, ow_blk, ic_blk
     Py_ssize_t n_g_blk, n_oh_blk, n_ow_blk, n_ic_blk, n_oc_task
     Py_ssize_t n_tasks, work_per_task, tiles_per_task
     Py_ssize_t ic_slice   # channels that the tiles of a block sum before the next channels
@@ -71,7 +71,7 @@ cdef struct Call:
     unsigned long float_state  # of the caller, and subnormal numbers as zeros where it asks for that
     bint apart          # whether no tile ends in the output itself: its elements are narrower, or parts of complex ones
     bint skips          # whether the padding may be left out, as the plan would
-    bint in_place       # whether depthwise vectors are read in the image, where that is worth it
+    bint in_place       # whether pixels are read in the image, where that is worth it (_in_place.pxi)
     Py_ssize_t x_stride[4]    # of image, channel, row and pixel
     Py_ssize_t out_stride[4]
     Py_ssize_t x_pair, out_pair  # of pairs of channels (_strip.pxd: channel_at)

@@ -23,10 +23,10 @@ cdef inline Py_ssize_t unit_of(const Lowered *p) noexcept nogil:
     return 1 if p.role == OC_VECTOR else p.lanes
 
 
-cdef inline Split tiles_of(const Lowered *p, const Task *t, int NV) noexcept nogil:
+cdef inline Split tiles_of(const Lowered *p, const Task *t, int NV, bint in_panels) noexcept nogil:
     # A row of a task in tiles. Blocks of fewer vectors of channels have longer tiles, unless these have panels.
     if p.role == OC_VECTOR:
-        return split_by(t.n_ow, p.M[p.NV if p.panel_pitch else NV])
+        return split_by(t.n_ow, p.M[p.NV if in_panels else NV])
     return split_by((t.n_ow + p.lanes - 1) // p.lanes, NV)
 
 
@@ -39,16 +39,18 @@ cdef inline Py_ssize_t first_pixel(
 
 
 cdef struct Runs:
-    # The tiles of a row: n runs of tiles of one size, in pixels or in vectors of them, side by side.
+    # The tiles of a row: n runs of tiles of one size, in pixels or in vectors of them.
     int n
     Py_ssize_t size[3]
     Py_ssize_t tiles[3]
     Py_ssize_t first_tile[3]
     Py_ssize_t first_pixel[3]
+    Py_ssize_t step[3]  # pixels from a tile to the next
 
 
-cdef inline Runs runs_of(const Split *tiles, Py_ssize_t VL, Py_ssize_t n_ow) noexcept nogil:
-    # Of vectors of VL pixels, or of single ones. Two sizes, and the last tile by itself where it moves back.
+cdef inline Runs runs_of(const Split *tiles, Py_ssize_t VL, Py_ssize_t n_ow, bint overlap) noexcept nogil:
+    # Of vectors of VL pixels, or of single ones. Two sizes, and the last tile by itself where it moves back, unless it
+    # is the second and tiles of a run may `overlap`.
     cdef:
         Runs runs
         Py_ssize_t n, width
@@ -60,22 +62,47 @@ cdef inline Runs runs_of(const Split *tiles, Py_ssize_t VL, Py_ssize_t n_ow) noe
         runs.first_pixel[runs.n] = first_pixel(tiles, VL, n_ow, tile)
         width = runs.size[runs.n] * VL
         n = (tiles.n_big if tile < tiles.n_big else tiles.parts) - tile
+        runs.step[runs.n] = width
         if runs.first_pixel[runs.n] + n * width > n_ow:
-            n = max(1, n - 1)
+            if n == 2 and overlap:
+                runs.step[runs.n] = first_pixel(tiles, VL, n_ow, tile + 1) - runs.first_pixel[runs.n]
+            else:
+                n = max(1, n - 1)
         runs.tiles[runs.n] = n
         runs.n += 1
         tile += n
     return runs
 
 
-cdef inline Py_ssize_t first_slot(const Lowered *p, const Runs *runs, Py_ssize_t i) noexcept nogil:
-    # Of the run's pixels, in the strip's row.
-    return runs.first_tile[i] * p.panel_pitch if p.panel_pitch else runs.first_pixel[i]
+cdef struct Pixels:
+    # Where the pixels of a rectangle of the output are read: a strip, or the image itself. In bytes.
+    const char *data                 # the first tap of the first pixel, of its first channel
+    Py_ssize_t row_step, col_step    # from one output pixel to the next
+    Py_ssize_t ic_step               # from one channel to the next
+    Py_ssize_t panel_step            # from the pixels of one tile to those of the next; 0 where rows are whole
+    const Py_ssize_t *offset         # of every tap
+    const Py_ssize_t *inside         # as in Taps
 
 
-cdef inline Py_ssize_t slots_between(const Lowered *p, Py_ssize_t width) noexcept nogil:
-    # From the pixels of a tile of this width to those of the next.
-    return p.panel_pitch if p.panel_pitch else width
+cdef inline Pixels pixels_in_strip(const Lowered *p, const real *strip) noexcept nogil:
+    cdef Pixels pixels
+    pixels.data = <const char *> strip
+    pixels.row_step = p.row_pitch * <Py_ssize_t> sizeof(real)
+    pixels.col_step = sizeof(real)
+    pixels.ic_step = p.ic_pitch * <Py_ssize_t> sizeof(real)
+    pixels.panel_step = p.panel_pitch * <Py_ssize_t> sizeof(real)
+    pixels.offset, pixels.inside = p.offset, NULL
+    return pixels
+
+
+cdef inline Py_ssize_t first_of(const Pixels *pixels, const Runs *runs, Py_ssize_t i) noexcept nogil:
+    # Where the run's pixels are in their row.
+    return runs.first_tile[i] * pixels.panel_step if pixels.panel_step else runs.first_pixel[i] * pixels.col_step
+
+
+cdef inline Py_ssize_t between(const Pixels *pixels, const Runs *runs, Py_ssize_t i) noexcept nogil:
+    # From the pixels of a tile of the run to those of the next.
+    return pixels.panel_step if pixels.panel_step else runs.step[i] * pixels.col_step
 
 
 cdef inline void gather_panels(
@@ -92,7 +119,7 @@ cdef inline void gather_panels(
         gather_pixels(p, strip, image, t, n_ic, cleared)
         return
     unit = unit_of(p)
-    tiles = tiles_of(p, t, p.NV)
+    tiles = tiles_of(p, t, p.NV, True)
     at_once = PAGES_AT_ONCE * max(1, 2 * PAGE // max(1, image.ic_pair, -image.ic_pair))
     for k in range((n_ic + at_once - 1) // at_once):
         ic = k * at_once
@@ -301,10 +328,11 @@ cdef inline void store_pixels(
 
 
 cdef struct Target:
-    # Where tiles side by side end in the output: rows of scalars, whose lanes make vectors. Strides in bytes.
+    # Where the tiles of a run end in the output: rows of scalars, whose lanes make vectors. Strides in bytes.
     Py_ssize_t oc    # the first tile's first channel
     char *out
     Py_ssize_t row_stride, lane_stride
+    Py_ssize_t step  # from a tile's first row to the next one's
     Py_ssize_t room  # scalars from the first tile's on that have their tiles, now or later, in this task
     Py_ssize_t lanes  # of each tile that are wanted
 
@@ -313,14 +341,13 @@ cdef inline void multiply_tiles(
     const Call *call, const Pass *q, int role, int NV, Py_ssize_t M, Py_ssize_t n, const real *strip,
     Py_ssize_t next_pixel, const real *weights, const real *start, real *c, const Target *target,
 ) noexcept nogil:
-    # n tiles of one size, side by side, from the bias or the sums so far, `start`, to the output or the sums, `c`:
+    # A run of n tiles, from the bias or the sums so far, `start`, to the output or the sums, `c`:
     # all in one run, unless each has to be brought into another form.
     cdef:
         Py_ssize_t width = NV * (VECTOR_BYTES // <Py_ssize_t> sizeof(real))
         Py_ssize_t tile_bytes = q.tile_pitch * <Py_ssize_t> sizeof(real)
         Py_ssize_t lowest = q.low * q.taps.n_kw * (width if role == OC_VECTOR else M)
         Target to = target[0]
-        Py_ssize_t next_tile = M * to.row_stride if role == OC_VECTOR else width * to.lane_stride
         bint as_it_is = to.lanes == width and to.lane_stride == <Py_ssize_t> sizeof(real)
         bint direct = q.last and not call.apart and as_it_is
         bint indirect = q.last and not direct
@@ -331,7 +358,7 @@ cdef inline void multiply_tiles(
     run.next_pixel = next_pixel
     run.next_start = 0 if q.first else tile_bytes
     if direct:
-        run.pitch, run.next_out = to.row_stride, next_tile
+        run.pitch, run.next_out = to.row_stride, to.step
     else:
         run.pitch, run.next_out = width * <Py_ssize_t> sizeof(real), tile_bytes
     while i < n:
@@ -345,7 +372,7 @@ cdef inline void multiply_tiles(
         elif indirect:
             store_pixels(call, q.result, to.oc, c, M, to.room, to.lanes, width, to.out, to.row_stride, to.lane_stride)
         c = c + q.tile_pitch
-        to.out = to.out + next_tile
+        to.out = to.out + to.step
         strip = <const real *> (<const char *> strip + next_pixel)
         start = <const real *> (<const char *> start + run.next_start)
         i = i + run.tiles
@@ -397,7 +424,7 @@ cdef inline void expect_turn(
         if block == t.block_end:
             if t.n_g == 1 and not (alone and t.g + 1 < p.g):
                 return
-            block = 0
+            block = t.block_begin
             group = group + p.group_pitch
     size = size_of(&p.oc_split, block)
     bias = group + start_of(&p.oc_split, block) * p.unit_pitch
@@ -418,7 +445,7 @@ cdef inline Pass slice_of(const Lowered *p, const Pass *q, const Split *slices, 
 
 cdef inline void multiply_oc(
     const Lowered *p, const Call *call, const Task *t, Pass *q,
-    const real *strip, const real *group, real *c,
+    const Pixels *pixels, const real *group, real *c,
 ) noexcept nogil:
     # Vectors of output channels times scalars of pixels.
     cdef:
@@ -431,7 +458,7 @@ cdef inline void multiply_oc(
         Pass part
         const real *bias
         const real *weights
-        const real *pixels
+        const char *row_of_pixels
         real *start
         real *to = c
         Target target
@@ -443,8 +470,8 @@ cdef inline void multiply_oc(
         width = NV * VL
         target.oc = t.g * p.ocg + oc
         target.lanes = min(width, p.ocg - oc)
-        tiles = tiles_of(p, t, NV)
-        runs = runs_of(&tiles, unit_of(p), t.n_ow)
+        tiles = tiles_of(p, t, NV, pixels.panel_step > 0)
+        runs = runs_of(&tiles, unit_of(p), t.n_ow, True)
         for k in range(slices.parts):
             part = slice_of(p, q, &slices, k)
             bias = part_of(p, call, t, block, &part, group)
@@ -458,15 +485,15 @@ cdef inline void multiply_oc(
                 # From the middle on: rows at the border leave weights out, and would not fetch them for the others.
                 row = (i + t.n_oh // 2) % t.n_oh
                 take_rows(p, &part, t.oh_start + row)
-                pixels = strip + part.ic_first * p.ic_pitch + row * p.row_pitch
+                row_of_pixels = pixels.data + part.ic_first * pixels.ic_step + row * pixels.row_step
                 for j in range(runs.n):
                     m, n, col = runs.size[j], runs.tiles[j], runs.first_pixel[j]
                     target.out = output_of(p, call, t, oc, row, col)
+                    target.step = runs.step[j] * target.row_stride
                     target.room = t.n_ow - col
                     multiply_tiles(
-                        call, &part, OC_VECTOR, NV, m, n, pixels + first_slot(p, &runs, j),
-                        slots_between(p, m) * <Py_ssize_t> sizeof(real), weights,
-                        bias if part.first else start, to, &target,
+                        call, &part, OC_VECTOR, NV, m, n, <const real *> (row_of_pixels + first_of(pixels, &runs, j)),
+                        between(pixels, &runs, j), weights, bias if part.first else start, to, &target,
                     )
                     start = start + n * q.tile_pitch
                     to = to + n * q.tile_pitch
@@ -474,7 +501,7 @@ cdef inline void multiply_oc(
 
 cdef inline void multiply_ow(
     const Lowered *p, const Call *call, const Task *t, Pass *q,
-    const real *strip, const real *group, real *c,
+    const Pixels *pixels, const real *group, real *c,
 ) noexcept nogil:
     # Vectors of pixels times scalars of output channels.
     cdef:
@@ -483,11 +510,11 @@ cdef inline void multiply_ow(
         # Past the channels of this task.
         Py_ssize_t end = start_of(&p.oc_split, t.block_end - 1) + size_of(&p.oc_split, t.block_end - 1)
         int NV
-        Split tiles = tiles_of(p, t, p.NV)
-        Runs runs = runs_of(&tiles, unit_of(p), t.n_ow)
+        Split tiles = tiles_of(p, t, p.NV, pixels.panel_step > 0)
+        Runs runs = runs_of(&tiles, unit_of(p), t.n_ow, True)
         const real *bias
         const real *weights
-        const real *pixels
+        const char *source
         Target target
     target.row_stride = call.out_stride[1]
     target.lane_stride = call.out_stride[3]
@@ -506,9 +533,10 @@ cdef inline void multiply_ow(
                 width = NV * VL
                 target.lanes = width if fits_output(call, t, row, width, sizeof(real)) else min(width, t.n_ow)
                 target.out = output_of(p, call, t, oc, row, col)
-                pixels = strip + row * p.row_pitch + first_slot(p, &runs, i)
+                target.step = runs.step[i] * target.lane_stride
+                source = pixels.data + row * pixels.row_step + first_of(pixels, &runs, i)
                 multiply_tiles(
-                    call, q, OW_VECTOR, NV, m, n, pixels, slots_between(p, width) * <Py_ssize_t> sizeof(real), weights,
+                    call, q, OW_VECTOR, NV, m, n, <const real *> source, between(pixels, &runs, i), weights,
                     bias if q.first else c, c, &target,
                 )
                 c = c + n * q.tile_pitch

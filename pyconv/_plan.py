@@ -84,7 +84,7 @@ class Plan:
         """Operations of a task, and 50 for each element that is gathered or stored: the time it takes in memory."""
         p = self.problem
         tasks = max(1, self.n_tasks)
-        gathered = self.blocks.g_blk * self.n_ic_blk * self.n_panels * self.panel_slots
+        gathered = self.blocks.g_blk // self.blocks.g_strip * self.n_ic_blk * self.n_panels * self.panel_slots
         return self.flops // tasks + 50 * (gathered + p.mb * p.oc * p.oh * p.ow // tasks) + 1
 
     @property
@@ -162,7 +162,7 @@ class Plan:
     @property
     def strip_ic(self) -> int:
         """Channels of the reduction that lie beside one another in the strip; the others are lanes of a slot."""
-        return 1 if self.tile.role == "dc" else self.blocks.ic_blk
+        return 1 if self.tile.role == "dc" else self.blocks.g_strip * self.blocks.ic_blk
 
     @property
     def row_pitch(self) -> int:

@@ -10,10 +10,11 @@
 #     OW_VECTOR   weights [ic][kh][kw][M], packed              NV * VL neighbouring pixels of the strip
 #
 # The caller provides a strip in which every tap of every pixel exists (_strip.pxd): the tile knows no borders, no
-# strides, no layouts. The strip's address of (ic, kh, kw) is ic * ic_pitch + offset[kh, kw] plus the pixel's number.
-# The chain starts from the bias (a vector for each v under OC_VECTOR, for each m under OW_VECTOR) or, where the
-# channels come in several passes, from the sums so far. It ends in rows of NV vectors, `pitch` bytes apart: in the
-# output itself where its rows lie so, else in a tile buffer (_store.pxd).
+# strides, no layouts. (The pixels of a 1x1 kernel may be those of the image, a `pixel_step` from each other.) The
+# strip's address of (ic, kh, kw) is ic * ic_pitch + offset[kh, kw] plus the pixel's number. The chain starts from the
+# bias (a vector for each v under OC_VECTOR, for each m under OW_VECTOR) or, where the channels come in several passes,
+# from the sums so far. It ends in rows of NV vectors, `pitch` bytes apart: in the output itself where its rows lie so,
+# else in a tile buffer (_store.pxd).
 #
 # M, NV and the role are compile-time constants of an instance (_instances.pxd), so that the loops over m and v unroll
 # and acc lives in registers. Per tap the loop issues M * NV multiply-adds, two a cycle, and M + NV loads, two a cycle
@@ -44,6 +45,7 @@ cdef struct Taps:
     # Where the taps of pixel 0 lie.
     Py_ssize_t n_ic, n_kh, n_kw
     Py_ssize_t ic_pitch           # in elements
+    Py_ssize_t pixel_step         # bytes from pixel to pixel where scalars are not neighbours, else 0
     const Py_ssize_t *offset      # of the taps that a tile sums, kh * n_kw + kw, in bytes
     const Py_ssize_t *inside      # all bits, or none for a tap whose offset is an address of zeros; NULL: all for all
     Py_ssize_t n_taps             # how many those are, and how many lie between them and the next channel's
@@ -52,7 +54,7 @@ cdef struct Taps:
 
 
 cdef struct Run:
-    # Tiles of one size, side by side. In bytes.
+    # Tiles of one size, as far apart as all their neighbours. In bytes.
     Py_ssize_t tiles
     bint first         # whether they start from the bias, which is the same for all, or from the sums so far
     char *out          # the first row of the first tile
@@ -82,11 +84,13 @@ cdef enum:
     SQUARE = 9  # all nine of a 3x3 kernel
     ONE = 10    # the only one of a channel
     FOUR = 11   # those of four channels under a 1x1 kernel, whose channels are a multiple of 4
+    APART = 12  # those of four neighbouring channels, of pixels that lie apart; what is left of four or more one by one
 
 
 cdef inline void multiply_tap(
-    const int role, const int NV, const int M, vec *acc, const real *pixel, const real *weights,
+    const int role, const int NV, const int M, vec *acc, const real *pixel, const real *weights, Py_ssize_t step,
 ) noexcept nogil:
+    # Scalars are `step` bytes from each other, or neighbours where that is 0.
     cdef:
         vec b[MAX_NV]
         vec a
@@ -98,7 +102,7 @@ cdef inline void multiply_tap(
         if NV == 2 or 1 < M <= 3 and NV == 1:  # else the compiler would rather load it for each use
             in_register(b[v])
     for m in range(M):
-        a = broadcast(scalars[m], b[0])
+        a = broadcast((<const real *> (<const char *> scalars + m * step))[0] if step else scalars[m], b[0])
         in_register(a)
         for v in range(NV):
             acc[m * NV + v] = muladd_each(acc[m * NV + v], b[v], a)
@@ -109,10 +113,10 @@ cdef inline void multiply_row(
     Py_ssize_t third, const real *weights, Py_ssize_t width,
 ) noexcept nogil:
     # Two or three taps: the first one's, and `second` and `third` bytes from there.
-    multiply_tap(role, NV, M, acc, <const real *> pixel, weights)
-    multiply_tap(role, NV, M, acc, <const real *> (pixel + second), weights + width)
+    multiply_tap(role, NV, M, acc, <const real *> pixel, weights, 0)
+    multiply_tap(role, NV, M, acc, <const real *> (pixel + second), weights + width, 0)
     if TAPS == 3:
-        multiply_tap(role, NV, M, acc, <const real *> (pixel + third), weights + 2 * width)
+        multiply_tap(role, NV, M, acc, <const real *> (pixel + third), weights + 2 * width, 0)
 
 
 cdef inline void sum_points(
@@ -133,10 +137,36 @@ cdef inline void sum_points(
         for k in range(AT_ONCE):
             prefetch(ahead + k * taps.ahead.pitch)
         for k in range(AT_ONCE):
-            multiply_tap(role, NV, M, acc, <const real *> (pixel + k * ic_pitch), weights + k * width)
+            multiply_tap(role, NV, M, acc, <const real *> (pixel + k * ic_pitch), weights + k * width, 0)
         pixel = pixel + AT_ONCE * ic_pitch
         weights = weights + AT_ONCE * between
         ahead = ahead + AT_ONCE * taps.ahead.pitch
+
+
+cdef inline void sum_points_apart(
+    const int NV, const int M, vec *acc, const char *pixel, const real *weights, const Taps *taps, Py_ssize_t width,
+) noexcept nogil:
+    # The same under OC_VECTOR in an image whose channels are neighbours.
+    cdef:
+        Py_ssize_t _i
+        int k
+        Py_ssize_t n = taps.n_ic // 4
+        Py_ssize_t step = taps.pixel_step
+        const char *ahead = taps.ahead.line
+    assume(n > 0)
+    assume(step > 0)
+    for _i in range(n):
+        for k in range(4):
+            prefetch(ahead + k * taps.ahead.pitch)
+        for k in range(4):
+            multiply_tap(OC_VECTOR, NV, M, acc, <const real *> pixel + k, weights + k * width, step)
+        pixel = pixel + 4 * sizeof(real)
+        weights = weights + 4 * width
+        ahead = ahead + 4 * taps.ahead.pitch
+    for _i in range(taps.n_ic % 4):
+        multiply_tap(OC_VECTOR, NV, M, acc, <const real *> pixel, weights, step)
+        pixel = pixel + sizeof(real)
+        weights = weights + width
 
 
 cdef inline void sum_rows(
@@ -175,8 +205,8 @@ cdef inline void multiply_two(
     const int role, const int NV, const int M, vec *acc, const char *pixel, const Py_ssize_t *offset,
     const real *weights, Py_ssize_t width,
 ) noexcept nogil:
-    multiply_tap(role, NV, M, acc, <const real *> (pixel + offset[0]), weights)
-    multiply_tap(role, NV, M, acc, <const real *> (pixel + offset[1]), weights + width)
+    multiply_tap(role, NV, M, acc, <const real *> (pixel + offset[0]), weights, 0)
+    multiply_tap(role, NV, M, acc, <const real *> (pixel + offset[1]), weights + width, 0)
 
 
 cdef inline void sum_taps(
@@ -200,7 +230,7 @@ cdef inline void sum_taps(
                 multiply_two(role, NV, M, acc, pixel, offset, weights, width)
                 multiply_two(role, NV, M, acc, pixel, offset + 2, weights + 2 * width, width)
             else:
-                multiply_tap(role, NV, M, acc, <const real *> (pixel + offset[0]), weights)
+                multiply_tap(role, NV, M, acc, <const real *> (pixel + offset[0]), weights, 0)
             offset = offset + AT_ONCE
             weights = weights + AT_ONCE * width
         if AT_ONCE == 4 and taps.n_taps & 2:
@@ -208,7 +238,7 @@ cdef inline void sum_taps(
             offset = offset + 2
             weights = weights + 2 * width
         if AT_ONCE == 4 and taps.n_taps & 1:
-            multiply_tap(role, NV, M, acc, <const real *> (pixel + offset[0]), weights)
+            multiply_tap(role, NV, M, acc, <const real *> (pixel + offset[0]), weights, 0)
             weights = weights + width
         pixel = pixel + taps.ic_pitch * <Py_ssize_t> sizeof(real)
         weights = weights + taps.n_skipped * width
@@ -237,6 +267,8 @@ cdef inline void tile(
         sum_points(role, 1, NV, M, acc, pixel, weights, taps, width)
     elif SHAPE == FOUR:
         sum_points(role, 4, NV, M, acc, pixel, weights, taps, width)
+    elif SHAPE == APART:
+        sum_points_apart(NV, M, acc, pixel, weights, taps, width)
     elif SHAPE == TWO or SHAPE == THREE or SHAPE == SQUARE:
         sum_rows(role, SHAPE, NV, M, acc, pixel, weights, taps, width)
     elif SHAPE == MANY:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 
+from pyconv._blocks import Blocks
 from pyconv._line import lay_flat, lay_out
 from pyconv._plan import Plan, make_plan
 from pyconv._problem import ConvProblem
@@ -198,6 +200,51 @@ def test_threads_share_out_heavy_weights_and_the_rows_of_light_ones() -> None:
     light = make_plan(LAYER, AVX2, HALF_L2, 2)
     assert light.blocks.n_oc_task == 1
     assert light.n_oh_blk >= 4
+
+
+def test_groups_of_neighbouring_channels_share_a_strip() -> None:
+    def blocks(channels: int, size: int, stride: int = 1, threads: int = 1, **changes: Any) -> Blocks:
+        p = replace(LAYER, ic=channels, oc=channels, g=32, ih=size * stride, iw=size * stride, oh=size, ow=size)
+        p = replace(p, sh=stride, sw=stride, **changes)
+        return make_plan(p, AVX2, HALF_L2, threads, channels_last=True, x_channels_last=True).blocks
+
+    small = blocks(512, 28)
+    assert (small.g_strip, small.oh_blk) == (4, 28), "16 channels are a line, and four lines are gathered together"
+    assert blocks(1024, 7).g_blk == 10, "of two groups in a strip, five times as many operations as a task may have"
+    assert blocks(256, 56).g_strip == 1, "all rows of 8 groups are larger than half of the cache"
+    strided = blocks(256, 28, stride=2)
+    assert (strided.g_strip, strided.g_blk, strided.oh_blk) == (8, 8, 7)
+    assert blocks(4096, 7).g_strip == 1, "a group has more channels than are gathered together"
+    assert blocks(256, 28, kh=1, kw=1, pt=0, pb=0, pl=0, pr=0).g_strip == 1
+    assert blocks(256, 28, stride=2, iw=60_000, ow=30_000).g_strip == 1
+    p = replace(LAYER, ic=512, oc=512, g=32, ih=28, iw=28, oh=28, ow=28)
+    assert make_plan(p, AVX2, HALF_L2, 1).blocks.g_strip == 1
+    for threads, groups in ((2, 4), (4, 4), (8, 2), (16, 1)):
+        shared = make_plan(p, AVX2, HALF_L2, threads, channels_last=True, x_channels_last=True)
+        assert (shared.blocks.g_strip, shared.n_oh_blk) == (groups, 1), "no thread has less than two strips"
+    uneven = make_plan(replace(p, g=9, ic=72, oc=72), AVX2, HALF_L2, 1, channels_last=True, x_channels_last=True)
+    assert uneven.blocks.g_strip == 5, "not 8 and 1"
+
+
+def test_groups_of_a_strip_fit_the_cache_whole() -> None:
+    for size in range(1, 70):
+        for icg in (1, 2, 3, 8, 12, 33, 64):
+            p = replace(LAYER, ic=icg * 12, oc=12 * 8, g=12, ih=size, iw=size, oh=size, ow=size)
+            for stride in (1, 2):
+                strided = replace(p, sh=stride, sw=stride, ih=size * stride, iw=size * stride)
+                chosen = make_plan(strided, AVX2, HALF_L2, 1, channels_last=True, x_channels_last=True)
+                b = chosen.blocks
+                assert b.g_strip == 1 or (b.ic_blk == icg and chosen.n_ow_blk == 1 and b.g_blk % b.g_strip == 0)
+                assert b.g_strip == 1 or chosen.strip_bytes <= HALF_L2.l2 // 2
+
+
+def test_groups_follow_one_another_on_maps_of_little_more_than_their_share() -> None:
+    p = replace(LAYER, ic=256, oc=256, g=32, oh=28, ow=28, sh=2, sw=2)
+    chosen = make_plan(p, AVX2, HALF_L2, 1)
+    assert HALF_L2.l2 // 4 < chosen.strip_bytes
+    assert (chosen.n_oh_blk, chosen.blocks.g_blk) == (1, 11)
+    assert make_plan(replace(p, ih=80, iw=80, oh=40, ow=40), AVX2, HALF_L2, 1).n_oh_blk > 1
+    assert make_plan(replace(p, ic=8, oc=8, g=1), AVX2, HALF_L2, 1).n_oh_blk > 1, "there is one group"
 
 
 def test_weights_of_one_call_are_packed_by_the_tasks_that_want_them() -> None:

@@ -15,6 +15,7 @@ from pyconv._complex import real_problem
 from pyconv._dispatch import Kernels, forced
 from pyconv._dtypes import ACCUMULATOR
 from pyconv._execute import CACHES, run
+from pyconv._line import lay_out
 from pyconv._plan import Plan, make_plan
 from pyconv._problem import ConvProblem
 from pyconv._tiles import Caches
@@ -60,7 +61,7 @@ def check(plan: Plan, rng: np.random.Generator, as_given: ConvProblem | None = N
     channels_last = np.full((p.mb, p.oh, p.ow, p.oc), np.nan, p.dst_dtype).transpose(0, 3, 1, 2)
     other = np.ascontiguousarray(images.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2)
     pairs = [(images, planes), (images, channels_last), (other, planes)]
-    pairs += [(other, channels_last)] * (plan.tile.role == "dc")
+    pairs += [(other, channels_last)] * (plan.tile.role in ("oc", "dc"))
     for x, out in pairs:
         for packs in (None, {}):  # weights for this call, weights to be kept
             out[...] = np.nan
@@ -112,6 +113,45 @@ def test_every_kernel_of_every_tile(isa: str, dtype: str) -> None:
                     check(make_plan(p, kernels.tiles, CACHES, 1, False, (role, nv, m)), rng)
                     # A cache so small that the channels come in several passes.
                     check(make_plan(p, kernels.tiles, Caches(64, 256), 1, False, (role, nv, m)), rng)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_every_tile_of_pixels_that_lie_apart(isa: str, dtype: str) -> None:
+    """Under a 1x1 kernel, with channels left over from those of a turn: channels-last images are read as they lie."""
+    rng = np.random.default_rng(5)
+    with forced(isa) as kernels:
+        lanes, tiles = lanes_and_tiles(kernels, dtype, "oc")
+        for role, nv, m in tiles:
+            for icg in (16, 17, 18, 39):
+                for stride in (1, 2):
+                    p = problem(
+                        dtype, g=2, icg=icg, ocg=nv * lanes + 1, oh=2, ow=m + 1, kh=1, kw=1, sh=stride, sw=stride
+                    )
+                    p = replace(p, pt=0, pl=0, ih=2 * stride, iw=(m + 1) * stride)
+                    whole = make_plan(p, kernels.tiles, CACHES, 1, False, (role, nv, m))
+                    check(whole, rng)
+                    if icg == 39:
+                        check(replace(whole, blocks=replace(whole.blocks, ic_slice=20)), rng)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("role", ["oc", "ow"])
+def test_strips_of_groups(isa: str, role: str, dtype: str) -> None:
+    """Pixels of 2 and of 3 of 5 groups gathered together: in rows and in panels, for all output channels or shares."""
+    rng = np.random.default_rng(6)
+    with forced(isa) as kernels:
+        lanes, tiles = lanes_and_tiles(kernels, dtype, role)
+        nv, m = 2, max(m for _, nv, m in tiles if nv == 2)
+        for kw, panel in ((3, 0), (1, 0), (1, nv * lanes if role == "ow" else m)):
+            p = problem(dtype, g=5, icg=3, ocg=5 * lanes, oh=3, ow=3 * max(m, lanes), kh=2, kw=kw, sh=1, sw=1)
+            whole = make_plan(p, kernels.tiles, CACHES, 1, False, (role, nv, m))
+            cols = lay_out(kw, 1, 1, panel or p.ow, 0 if panel else whole.tile.overhang)
+            for groups in (2, 3):
+                for shares in (1, 2):
+                    blocks = replace(
+                        whole.blocks, g_blk=2 * groups, g_strip=groups, n_oc_task=shares, panel=panel, cols=cols
+                    )
+                    check(replace(whole, blocks=blocks), rng)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
