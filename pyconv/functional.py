@@ -58,8 +58,9 @@ def conv2d(
     Parameters
     ----------
     input : array_like, shape (N, C, H, W) or (C, H, W)
-        Images, or one image, of the weights' dtype; with floating weights also bool and integers
-        of up to 16 bits with float32, any with float64 (beyond 2**53 rounded). Any strides.
+        Images, or one image, of the weights' dtype; with floating or complex weights also bool and
+        integers: of up to 8 bits with 16-bit floats, 16 with float32 and complex64, any with
+        float64 and complex128 (beyond 2**53 rounded). Any strides.
     weight : array_like, shape (K, C / groups, kernel height, kernel width)
         The filters: float16, ``ml_dtypes.bfloat16``, float32, float64, complex64, complex128 or
         integers. 16-bit floats are summed in float32 and rounded once, to nearest even; integers

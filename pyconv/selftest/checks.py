@@ -51,7 +51,7 @@ def checks(seed: int) -> Iterator[Check]:
     fused = [isa for isa in isas if isa != _WITHOUT_FMA]
     threads = min(_MOST_THREADS, kernels().module.max_threads())
     alone = "" if threads > 1 else "OpenMP has one thread here"
-    not_two = "" if len(fused) > 1 else "there are not two"
+    not_two = "" if len(fused) > 1 else "one instruction set with FMA here"
     no_fork = "" if hasattr(os, "fork") else "no fork on this system"
     isolated = here if no_fork else in_child
     no_guard = "" if sys.platform == "linux" else "Linux only"
