@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from _processes import python
 from pyconv import _caches, _threads
 
 
@@ -67,6 +66,6 @@ def test_imports_nothing_that_takes_long() -> None:
     """Beyond NumPy: each of these takes milliseconds."""
     long = {"pathlib", "platform", "subprocess", "argparse", "asyncio", "multiprocessing", "json"}
     script = "import sys, numpy; before = set(sys.modules); import pyconv; print(*set(sys.modules) - before)"
-    new = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.split()
+    new = python("-c", script).stdout.split()
     assert "pyconv" in new
     assert not long & set(new)
