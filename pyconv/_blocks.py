@@ -253,9 +253,9 @@ def _strip(p: ConvProblem, tile: Tile, caches: Caches, slot: int, g_strip: int) 
 _FLOPS_AT_ONCE = 4_000_000_000
 
 
-def _at_once(p: ConvProblem, g: int, n_oc_blk: int, oh_blk: int, ow_blk: int, unit: int) -> tuple[int, int, int]:
+def _at_once(p: ConvProblem, n_strips: int, n_oc_blk: int, oh_blk: int, ow_blk: int, unit: int) -> tuple[int, int, int]:
     """``(n_oc_task, oh_blk, ow_blk)`` of tasks that are soon done: shares of the output channels, then fewer pixels."""
-    a_pixel = 2 * (p.oc // g) * (p.ic // p.g) * p.kh * p.kw
+    a_pixel = 2 * (p.oc // n_strips) * (p.ic // p.g) * p.kh * p.kw
     n_oc_task = min(n_oc_blk, ceil_div(oh_blk * ow_blk * a_pixel, _FLOPS_AT_ONCE))
     most = max(1, _FLOPS_AT_ONCE * n_oc_task // a_pixel)
     if oh_blk * ow_blk > most:
@@ -363,7 +363,7 @@ def is_serial(problem: ConvProblem) -> bool:
 
 
 def _shared(
-    p: ConvProblem, tile: Tile, caches: Caches, threads: int, g: int, oh_blk: int, ow_blk: int, n_oc_task: int
+    p: ConvProblem, tile: Tile, caches: Caches, threads: int, n_strips: int, oh_blk: int, ow_blk: int, n_oc_task: int
 ) -> tuple[int, int]:
     """``(oh_blk, n_oc_task)`` for several threads: blocks of rows until every thread has two tasks."""
     icg = p.ic // p.g
@@ -371,8 +371,8 @@ def _shared(
     if weights > max(2 * caches.l2 // item_size(p), 8 * pixels):
         # Each thread its own weights, which take more time to fetch than all of the image (measured, 2 threads, 512
         # channels on 7x7 and 14x14 pixels: 20 to 30 %; weights of 3 times the image lose as much).
-        n_oc_task = max(n_oc_task, min(tile.n_oc_blk(p), ceil_div(2 * threads, p.mb * g)))
-    wanted = ceil_div(2 * threads, p.mb * g * ceil_div(p.ow, ow_blk) * n_oc_task)
+        n_oc_task = max(n_oc_task, min(tile.n_oc_blk(p), ceil_div(2 * threads, p.mb * n_strips)))
+    wanted = ceil_div(2 * threads, p.mb * n_strips * ceil_div(p.ow, ow_blk) * n_oc_task)
     return min(oh_blk, max(1, ceil_div(p.oh, wanted))), n_oc_task
 
 

@@ -185,15 +185,14 @@ cdef void multiply_strip_channels(
         Py_ssize_t VL = VECTOR_BYTES // sizeof(real)
         Py_ssize_t k
         Split slots = split_by(t.block_end - t.block_begin, p.slot // VL)
-        Pixels pixels
+        Pixels pixels = pixels_in_strip(p, <const real *> strip)
         Task part = t[0]
         Image planes = image[0]
     if t.n_oh == 0 or t.n_ow == 0:
         return
-    pixels.data = <const char *> strip
-    pixels.row_step = p.sh * p.row_pitch * <Py_ssize_t> sizeof(real)
-    pixels.col_step = p.sw * p.slot * <Py_ssize_t> sizeof(real)
-    pixels.offset, pixels.inside = p.offset, NULL
+    # This strip has the image's rows and columns, whatever the stride.
+    pixels.row_step = pixels.row_step * p.sh
+    pixels.col_step = pixels.col_step * p.sw * p.slot
     for k in range(slots.parts):
         part.block_begin = t.block_begin + start_of(&slots, k)
         part.block_end = part.block_begin + size_of(&slots, k)

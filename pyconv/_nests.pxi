@@ -9,12 +9,11 @@ from libc.string cimport memset
 from pyconv._ahead cimport LINE, Ahead, expect_nothing, expect_weights
 from pyconv._lowered cimport Call, Lowered, Task, decode, is_split
 from pyconv._split cimport Split, size_of, split_by, start_of
-from pyconv._strip cimport Image, channel_at, uint32, uint64
+from pyconv._strip cimport PAGE, Image, channel_at, uint32, uint64
 from pyconv._tile cimport OC_VECTOR, OW_VECTOR, Run, Taps
 from pyconv._vector cimport INTEGERS, VECTOR_BYTES, f32, real
 
 cdef enum:
-    PAGE = 4096
     PAGES_AT_ONCE = 16  # a first level translation buffer holds 48 or more
 
 
@@ -341,8 +340,8 @@ cdef inline void multiply_tiles(
     const Call *call, const Pass *q, int role, int NV, Py_ssize_t M, Py_ssize_t n, const real *strip,
     Py_ssize_t next_pixel, const real *weights, const real *start, real *c, const Target *target,
 ) noexcept nogil:
-    # A run of n tiles, from the bias or the sums so far, `start`, to the output or the sums, `c`:
-    # all in one run, unless each has to be brought into another form.
+    # The n tiles of a run, from the bias or the sums so far, `start`, to the output or the sums, `c`: all at once,
+    # unless each has to be brought into another form.
     cdef:
         Py_ssize_t width = NV * (VECTOR_BYTES // <Py_ssize_t> sizeof(real))
         Py_ssize_t tile_bytes = q.tile_pitch * <Py_ssize_t> sizeof(real)

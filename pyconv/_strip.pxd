@@ -53,8 +53,7 @@ cdef enum:
     CIRCULAR = 3
 
 cdef enum:
-    # Bytes from a pixel to the next that leave no room for a page between them: what lies there may be read.
-    NEAR = 4096
+    PAGE = 4096  # bytes of memory: what lies between two pixels that are no farther apart may be read
 
 cdef enum:
     KNOWN_SPANS = 8  # of a row's segments, found once for all rows: a division is slower than a short row
@@ -201,7 +200,7 @@ cdef inline void transpose_few(
         Py_ssize_t last = n_ic < 4
         Py_ssize_t whole = n - last
         Py_ssize_t i, j, ic, pixel
-    if whole < 4 or (last and not 0 < stride <= NEAR):
+    if whole < 4 or (last and not 0 < stride <= PAGE):
         transpose_one_by_one(slots, ic_pitch, line, stride, n_ic, n)
         return
     for j in range((whole + 3) // 4):
@@ -287,7 +286,7 @@ cdef inline void gather_row(
         bint channels_last = regular and n_ic > 1 and image.ic_stride == sizeof(pixel) and stride != sizeof(pixel)
         Py_ssize_t size = sizeof(pixel)
         # Whether no more than half of what lies from pixel to pixel is between them.
-        bint compact = stride % size == 0 and 0 < stride <= min(NEAR, 2 * n_ic * size) and n_ic <= WIDENED
+        bint compact = stride % size == 0 and 0 < stride <= min(PAGE, 2 * n_ic * size) and n_ic <= WIDENED
         Span span
         real *slots
         const pixel *channel

@@ -6,6 +6,7 @@ The list is the build's own (`variants`), and so is the test that it is complete
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -67,6 +68,11 @@ def check(plan: Plan, rng: np.random.Generator, as_given: ConvProblem | None = N
             out[...] = np.nan
             run(plan, x, weight, bias, out, packs)
             np.testing.assert_array_equal(out, expected, err_msg=str(plan))
+
+
+def with_blocks(plan: Plan, **changes: Any) -> Plan:
+    """Return the plan with some of its blocks replaced."""
+    return replace(plan, blocks=replace(plan.blocks, **changes))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -131,7 +137,7 @@ def test_every_tile_of_pixels_that_lie_apart(isa: str, dtype: str) -> None:
                     whole = make_plan(p, kernels.tiles, CACHES, 1, False, (role, nv, m))
                     check(whole, rng)
                     if icg == 39:
-                        check(replace(whole, blocks=replace(whole.blocks, ic_slice=20)), rng)
+                        check(with_blocks(whole, ic_slice=20), rng)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -148,10 +154,8 @@ def test_strips_of_groups(isa: str, role: str, dtype: str) -> None:
             cols = lay_out(kw, 1, 1, panel or p.ow, 0 if panel else whole.tile.overhang)
             for groups in (2, 3):
                 for shares in (1, 2):
-                    blocks = replace(
-                        whole.blocks, g_blk=2 * groups, g_strip=groups, n_oc_task=shares, panel=panel, cols=cols
-                    )
-                    check(replace(whole, blocks=blocks), rng)
+                    changes = {"g_blk": 2 * groups, "g_strip": groups, "n_oc_task": shares}
+                    check(with_blocks(whole, **changes, panel=panel, cols=cols), rng)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -168,7 +172,7 @@ def test_every_tile_in_slices(isa: str, dtype: str) -> None:
                     )
                     whole = make_plan(p, kernels.tiles, CACHES, 1, False, (role, nv, m))
                     assert whole.n_ic_blk == 1
-                    check(replace(whole, blocks=replace(whole.blocks, ic_slice=2)), rng)
+                    check(with_blocks(whole, ic_slice=2), rng)
 
 
 @pytest.mark.parametrize("dtype", ["complex64", "complex128"])
@@ -195,7 +199,7 @@ def test_every_tile_of_complex_numbers(isa: str, dtype: str) -> None:
                     plan = make_plan(real_problem(numbers), kernels.tiles, caches, 1, False, (role, nv, m))
                     check(plan, rng, numbers)
                     if role == "oc" and plan.n_ic_blk == 1:
-                        check(replace(plan, blocks=replace(plan.blocks, ic_slice=1)), rng, numbers)
+                        check(with_blocks(plan, ic_slice=1), rng, numbers)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
