@@ -74,7 +74,7 @@ cdef inline void run_task_of(
         Py_ssize_t i
         Py_ssize_t first_g = t.g
         Py_ssize_t nth  # of the groups in the strip
-        bint cleared, flat
+        bint cleared, flat, in_image
         real *strip = <real *> scratch
         real *c = <real *> (scratch + p.strip_bytes)
         Pixels pixels
@@ -84,8 +84,8 @@ cdef inline void run_task_of(
     q.taps.offset = p.offset
     q.taps.n_taps = p.kh * p.kw
     q.taps.n_skipped = 0
-    q.taps.ic_pitch = p.ic_pitch
-    q.taps.pixel_step = call.x_stride[3] * p.sw if call.in_place and p.role == OC_VECTOR else 0
+    in_image = call.in_place and (p.role == OC_VECTOR or p.role == OW_VECTOR and t.n_ow >= p.NV * p.lanes)
+    q.taps.pixel_step = call.x_stride[3] * p.sw if in_image and p.role == OC_VECTOR else 0
     q.taps.ahead = &ahead
     q.low = 0
     q.ic_first = 0
@@ -100,12 +100,12 @@ cdef inline void run_task_of(
     image.iw_stride = call.x_stride[3]
     image.padding_mode = p.padding_mode
     # The output's rows may lie anywhere: then tiles end with each of them, and the last may look past the strip's.
-    flat = p.flat and q.taps.pixel_step == 0 and call.out_stride[2] == p.ow * call.out_stride[3]
+    flat = p.flat and not in_image and call.out_stride[2] == p.ow * call.out_stride[3]
     if p.flat and not flat:
         t.overhang = max(t.overhang, overhang_of(p, t.n_ow))
     while t.n_g > 0:
         rows = flattened(&t) if flat else t
-        ahead = pixels_after(p, call, &t, index)
+        ahead = pixels_after(p, call, &t, index, in_image)
         nth = (t.g - first_g) % p.g_strip
         group = NULL
         if call.packed != NULL:
@@ -122,12 +122,13 @@ cdef inline void run_task_of(
             elif p.role == DEPTHWISE:
                 multiply_dw(p, call, &t, &q, &image, strip, group, c, cleared)
             else:
-                if q.taps.pixel_step:
+                if in_image:
                     pixels = pixels_in_image(p, call, &image, &t, 0)
                 else:
                     if nth == 0:
                         gather_panels(p, strip, &image, &t, min(p.g_strip, t.n_g) * q.taps.n_ic, cleared)
                     pixels = pixels_in_strip(p, <const real *> strip + nth * p.icg * p.ic_pitch)
+                q.taps.ic_step = pixels.ic_step
                 if p.role == OC_VECTOR:
                     multiply_oc(p, call, &rows, &q, &pixels, group, c)
                 else:

@@ -10,8 +10,8 @@
 #     OW_VECTOR   weights [ic][kh][kw][M], packed              NV * VL neighbouring pixels of the strip
 #
 # The caller provides a strip in which every tap of every pixel exists (_strip.pxd): the tile knows no borders, no
-# strides, no layouts. (The pixels of a 1x1 kernel may be those of the image, a `pixel_step` from each other.) The
-# strip's address of (ic, kh, kw) is ic * ic_pitch + offset[kh, kw] plus the pixel's number. The chain starts from the
+# strides, no layouts. (The pixels of a 1x1 kernel may be those of the image, scalars a `pixel_step` from each other.)
+# The address of (ic, kh, kw) is ic * ic_step + offset[kh, kw] plus the pixel's number. The chain starts from the
 # bias (a vector for each v under OC_VECTOR, for each m under OW_VECTOR) or, where the channels come in several passes,
 # from the sums so far. It ends in rows of NV vectors, `pitch` bytes apart: in the output itself where its rows lie so,
 # else in a tile buffer (_store.pxd).
@@ -44,7 +44,7 @@ cdef enum:
 cdef struct Taps:
     # Where the taps of pixel 0 lie.
     Py_ssize_t n_ic, n_kh, n_kw
-    Py_ssize_t ic_pitch           # in elements
+    Py_ssize_t ic_step            # bytes from channel to channel
     Py_ssize_t pixel_step         # bytes from pixel to pixel where scalars are not neighbours, else 0
     const Py_ssize_t *offset      # of the taps that a tile sums, kh * n_kw + kw, in bytes
     const Py_ssize_t *inside      # all bits, or none for a tap whose offset is an address of zeros; NULL: all for all
@@ -129,7 +129,7 @@ cdef inline void sum_points(
         Py_ssize_t _i
         int k
         Py_ssize_t n = taps.n_ic // AT_ONCE
-        Py_ssize_t ic_pitch = taps.ic_pitch * <Py_ssize_t> sizeof(real)
+        Py_ssize_t ic_step = taps.ic_step
         Py_ssize_t between = width if AT_ONCE > 1 else (1 + taps.n_skipped) * width
         const char *ahead = taps.ahead.line
     assume(n > 0)
@@ -137,8 +137,8 @@ cdef inline void sum_points(
         for k in range(AT_ONCE):
             prefetch(ahead + k * taps.ahead.pitch)
         for k in range(AT_ONCE):
-            multiply_tap(role, NV, M, acc, <const real *> (pixel + k * ic_pitch), weights + k * width, 0)
-        pixel = pixel + AT_ONCE * ic_pitch
+            multiply_tap(role, NV, M, acc, <const real *> (pixel + k * ic_step), weights + k * width, 0)
+        pixel = pixel + AT_ONCE * ic_step
         weights = weights + AT_ONCE * between
         ahead = ahead + AT_ONCE * taps.ahead.pitch
 
@@ -177,7 +177,7 @@ cdef inline void sum_rows(
     cdef:
         Py_ssize_t _i
         int row = 3 if TAPS == SQUARE else TAPS
-        Py_ssize_t ic_pitch = taps.ic_pitch * <Py_ssize_t> sizeof(real)
+        Py_ssize_t ic_step = taps.ic_step
         Py_ssize_t second = taps.offset[1] - taps.offset[0]
         Py_ssize_t third = taps.offset[row - 1] - taps.offset[0]
         const char *first_row = pixel + taps.offset[0]
@@ -194,9 +194,9 @@ cdef inline void sum_rows(
         if TAPS == SQUARE:
             multiply_row(role, row, NV, M, acc, second_row, second, third, weights + 3 * width, width)
             multiply_row(role, row, NV, M, acc, third_row, second, third, weights + 6 * width, width)
-        first_row = first_row + ic_pitch
-        second_row = second_row + ic_pitch
-        third_row = third_row + ic_pitch
+        first_row = first_row + ic_step
+        second_row = second_row + ic_step
+        third_row = third_row + ic_step
         weights = weights + (TAPS if TAPS == SQUARE else TAPS + taps.n_skipped) * width
         ahead = ahead + taps.ahead.pitch
 
@@ -240,7 +240,7 @@ cdef inline void sum_taps(
         if AT_ONCE == 4 and taps.n_taps & 1:
             multiply_tap(role, NV, M, acc, <const real *> (pixel + offset[0]), weights, 0)
             weights = weights + width
-        pixel = pixel + taps.ic_pitch * <Py_ssize_t> sizeof(real)
+        pixel = pixel + taps.ic_step
         weights = weights + taps.n_skipped * width
         ahead = ahead + taps.ahead.pitch
 

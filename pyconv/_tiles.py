@@ -18,6 +18,7 @@ CACHE_LINE = 64
 # Bytes a cycle of what streams past a tile: the second level cache delivers 32 to 64 at its best, of which the other
 # operand, and what the prefetcher gets wrong, take their part.
 L2_STREAM = 16
+_STREAMS = 16  # more than a processor keeps fetching ahead in
 CHANNEL_VECTORS = ("oc", "dc")  # the roles whose vectors are made of output channels
 _MAX_NV = 4
 
@@ -268,7 +269,10 @@ def choose_tile(p: ConvProblem, table: TileTable, caches: Caches, channels_last:
         return "dw", min(tiles, key=lambda tile: depthwise_cycles(p, tile)).NV
     if p.of_patches:  # rows follow one another as one
         p = replace(p, oh=1, ow=p.oh * p.ow)
-    return min(
-        ((role, nv) for role in ("oc", "ow") for nv, m in enumerate(table.most(role), start=1) if m),
-        key=lambda tile: row_cycles(p, table, caches, tile, channels_last),
-    )
+    offered = [(role, nv) for role in ("oc", "ow") for nv, m in enumerate(table.most(role), start=1) if m]
+    if p.kh * p.kw == 1 and icg >= _STREAMS and p.oc // p.g <= table.most("ow")[0]:
+        # Pixels of which little is made come from far away for the most part. If they do so in many streams, a line of
+        # each at a time is best (measured, 64 channels to 2 of 388x388 pixels: two lines take 1.8 times as long; of 8
+        # channels they take 15 to 50 % less, in the cache 0 to 8 % less).
+        offered = [(role, nv) for role, nv in offered if role == "oc" or nv * table.vector_bytes <= CACHE_LINE]
+    return min(offered, key=lambda tile: row_cycles(p, table, caches, tile, channels_last))

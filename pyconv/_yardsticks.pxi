@@ -79,7 +79,7 @@ def tile_multiply_adds(
     memset(&taps, 0, sizeof(Taps))
     memset(&run, 0, sizeof(Run))
     run.tiles, run.out, run.pitch = repeats, sums, NV * VECTOR_BYTES
-    taps.n_ic, taps.n_kh, taps.n_kw, taps.ic_pitch = n_ic, n_kh, n_kw, width
+    taps.n_ic, taps.n_kh, taps.n_kw, taps.ic_step = n_ic, n_kh, n_kw, width * size
     taps.offset, taps.ahead = offset, &ahead
     taps.n_taps = n_kh * n_kw
     for k in range(n_kh * n_kw):

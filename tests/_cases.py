@@ -462,6 +462,21 @@ def _few_channels_last() -> Iterator[Case]:
                 yield _case((ic, 9), (3, 2 * width), (3, 3), padding=1, stride=2, x_layout=layout, src_dtype="int8")
 
 
+def _vectors_in_the_image() -> Iterator[Case]:
+    # 1x1 kernels on neighbouring pixels and few output channels, which nothing is gathered for unless there is padding
+    # or a stride along the row, a row or the last task of one is shorter than a tile, or channels fall on one another.
+    for ic, oc, size in (
+        (3, 1, (9, 40)), (16, 2, (3, 67)), (17, 9, (5, 33)), (33, 20, (6, 16)), (24, 6, (7, 15)), (8, 3, (2, 1024)),
+    ):  # fmt: skip
+        for layout in ("C", "sliced", "negative", "permuted", "misaligned", "broadcast"):
+            yield _case((ic, oc), size, (1, 1), x_layout=layout, out_layout="sliced" if oc % 2 else "", l2=20_000)
+        for arguments in ({"stride": (2, 1)}, {"stride": (1, 2)}, {"padding": ((0, 1), (0, 0))}):
+            yield _case((ic, oc), size, (1, 1), x_layout="C", **arguments)
+        yield _case((3 * ic, 3 * oc), size, (1, 1), groups=3, x_layout="C", l2=16 << 10)
+    yield _case((40, 5), (530,), (1,), x_layout="C", out_layout="negative", l2=1 << 14)
+    yield _case((1100, 3), (40,), (1,), x_layout="C")
+
+
 def _points_in_the_image() -> Iterator[Case]:
     # 1x1 kernels on neighbouring channels, which nothing is gathered for unless there is padding, or pixels lie
     # backwards, or so far apart that a tile's fall on one another in the cache.
@@ -524,6 +539,7 @@ _FAMILIES = (
     _slices_of_channels,
     _transposed_blocks,
     _few_channels_last,
+    _vectors_in_the_image,
     _points_in_the_image,
     _widened_parts,
     _pairs_of_tiles,
