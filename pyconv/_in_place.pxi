@@ -30,10 +30,6 @@ cdef enum:
     # Channels that scalars of pixels should have, to be read in the image (measured: 1x1 kernels on 16 channels and
     # more gain 0 to 50 %, mostly 10 to 25 %, on 12 and 8 they lose 10 %). Never less than the four of a turn.
     LEAST_CHANNELS = 16
-    # Blocks of output channels that vectors of pixels should go through, to be read in the image, where they are on
-    # more pages than in a strip (measured: 1 block takes 5 to 50 % less time, 2 to 6 take 3 to 20 % less, of pixels
-    # from memory -3 to 14 %; 11 take 7 % less to 9 % more, of pixels from memory 5 to 11 % more).
-    MOST_BLOCKS = 6
     # Taps that a kernel may have in rectangles, and how many pixels these should have on average: at borders one pixel
     # wide tiles are of few pixels and take as long as others.
     MOST_TAPS = 64
@@ -48,11 +44,10 @@ cdef inline Py_ssize_t room(Py_ssize_t pitch, Py_ssize_t sets, Py_ssize_t ways) 
     return sets * ways
 
 
-cdef inline bint are_points(const Lowered *p) noexcept nogil:
-    # Whether an output reads one pixel, in the image, of all channels in one pass.
+cdef inline bint are_inside(const Lowered *p) noexcept nogil:
+    # Whether all pixels lie in the image, under a 1x1 kernel.
     return (
-        p.kh * p.kw == 1 and p.n_ic_blk == 1 and p.rows.pad == p.cols.pad == 0
-        and (p.oh - 1) * p.sh < p.rows.extent and (p.ow - 1) * p.sw < p.cols.extent
+        p.rows.pad == p.cols.pad == 0 and (p.oh - 1) * p.sh < p.rows.extent and (p.ow - 1) * p.sw < p.cols.extent
     )
 
 
@@ -66,7 +61,7 @@ cdef inline bint in_place(const Lowered *p, const Call *call) noexcept nogil:
         # A tile's lines of all channels should find room in the first level cache, half of them at least (measured: 32
         # times as many take 20 % more time than gathering them).
         return (
-            are_points(p) and p.oc_split.parts <= MOST_BLOCKS and p.sw == 1 and call.x_stride[3] == p.pixel_bytes
+            p.reads_image and are_inside(p) and call.x_stride[3] == p.pixel_bytes
             and call.x_pair == 2 * call.x_stride[1]
             and p.icg <= 2 * room(call.x_stride[1], L1_SETS, p.l1_ways)
         )
@@ -76,7 +71,7 @@ cdef inline bint in_place(const Lowered *p, const Call *call) noexcept nogil:
         lines = p.M[size_of(&p.oc_split, p.oc_split.parts - 1)]
         n_slices = (p.icg + p.ic_slice - 1) // p.ic_slice
         return (
-            FUSED and are_points(p) and p.icg // n_slices >= LEAST_CHANNELS
+            FUSED and p.kh * p.kw == 1 and p.n_ic_blk == 1 and are_inside(p) and p.icg // n_slices >= LEAST_CHANNELS
             and call.x_stride[1] == p.pixel_bytes and call.x_pair == 2 * p.pixel_bytes
             and call.x_stride[3] > p.pixel_bytes and lines < room(p.sw * call.x_stride[3], L1_SETS, p.l1_ways)
         )

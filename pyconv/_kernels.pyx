@@ -299,6 +299,7 @@ cdef class Convolution:
             p.M[nv] = m
         p.dh, p.dw, p.sh, p.sw = problem.dh, problem.dw, problem.sh, problem.sw
         p.skips = plan.skips
+        p.reads_image = plan.reads_image
         p.slot, p.band = blocks.slot, blocks.band
         p.l1_ways, p.l2_ways = plan.l1_ways, plan.l2_ways
         p.g_blk, p.g_strip = blocks.g_blk, blocks.g_strip

@@ -155,6 +155,11 @@ class Plan:
         return self.g * self.group_pitch + self.skips
 
     @property
+    def reads_image(self) -> bool:
+        """Whether vectors of pixels are read in the image, where they are neighbours there."""
+        return self.tile.reads_image(self.problem) and self.n_ic_blk == 1
+
+    @property
     def pixel_bytes(self) -> int:
         """Bytes of one element of the image."""
         return _dtypes.item_size(self.problem.src_dtype)
@@ -280,6 +285,6 @@ def make_plan(
     x_channels_last : bool, optional
         Whether neighbouring channels lie side by side in the image.
     """
-    chosen = table.tile(problem, *(tile or choose_tile(problem, table, caches, channels_last)))
+    chosen = table.tile(problem, *(tile or choose_tile(problem, table, caches, channels_last, x_channels_last)))
     blocks = choose_blocks(problem, chosen, caches, threads, x_channels_last)
     return Plan(problem, table.isa, chosen, blocks, caches.l1 // _L1_WAY, caches.l2 // _L2_WAY)

@@ -19,7 +19,7 @@
 # M, NV and the role are compile-time constants of an instance (_instances.pxd), so that the loops over m and v unroll
 # and acc lives in registers. Per tap the loop issues M * NV multiply-adds, two a cycle, and M + NV loads, two a cycle
 # at best (`tile_cycles` in _tiles.py). A multiply-add takes 4 cycles, so at least 8 accumulators keep both units busy.
-# Registers: M * NV accumulators, NV vectors, one scalar (see `tile_fits`).
+# Registers: M * NV accumulators, NV vectors and a scalar, or M scalars and a vector (see `tile_fits`).
 #
 # Reference: Goto and van de Geijn, "Anatomy of High-Performance Matrix Multiplication", ACM TOMS 34 (2008);
 # Georganas et al., "Anatomy of High-Performance Deep Learning Convolutions on SIMD Architectures", SC 2018.
@@ -63,12 +63,12 @@ cdef struct Run:
 
 
 cdef inline bint tile_fits(const int M, const int NV) noexcept nogil:
-    # 32 registers: 14x1 (capped: a longer column of scalars gains nothing), 14x2, 8x3, 6x4. 16: 14x1, 6x2, 4x3, 2x4.
+    # 32 registers: 14x1 (capped: a longer column of scalars gains nothing), 14x2, 8x3, 6x4. 16: 14x1, 6x2, 4x3, 3x4.
     # 9x3 would fit 32 as well, but its ninth row would take a transposition of 8 rows of its own.
     # Of integers, which few people convolve, a quarter of the tiles reaches what their multiplier does.
     if INTEGERS:
         return M <= 8 and NV <= 2 and M * NV + NV + 1 <= VECTOR_REGISTERS
-    return M <= (8 if NV == 3 else MAX_M) and M * NV + NV + 1 <= VECTOR_REGISTERS
+    return M <= (8 if NV == 3 else MAX_M) and M * NV + min(M, NV) + 1 <= VECTOR_REGISTERS
 
 
 cdef enum:
@@ -90,13 +90,25 @@ cdef enum:
 cdef inline void multiply_tap(
     const int role, const int NV, const int M, vec *acc, const real *pixel, const real *weights, Py_ssize_t step,
 ) noexcept nogil:
-    # Scalars are `step` bytes from each other, or neighbours where that is 0.
+    # Scalars are `step` bytes from each other, or neighbours where that is 0. The fewer of scalars and vectors wait in
+    # registers for the others.
     cdef:
         vec b[MAX_NV]
+        vec c[MAX_NV]
         vec a
         int m, v
         const real *scalars = pixel if role == OC_VECTOR else weights
         const vec *vectors = <const vec *> (weights if role == OC_VECTOR else pixel)
+    if M < NV:
+        for m in range(M):
+            c[m] = broadcast((<const real *> (<const char *> scalars + m * step))[0] if step else scalars[m], acc[0])
+            in_register(c[m])
+        for v in range(NV):
+            a = vectors[v]
+            in_register(a)
+            for m in range(M):
+                acc[m * NV + v] = muladd_each(acc[m * NV + v], a, c[m])
+        return
     for v in range(NV):
         b[v] = vectors[v]
         if NV == 2 or 1 < M <= 3 and NV == 1:  # else the compiler would rather load it for each use

@@ -19,6 +19,7 @@ CACHE_LINE = 64
 # operand, and what the prefetcher gets wrong, take their part.
 L2_STREAM = 16
 _STREAMS = 16  # more than a processor keeps fetching ahead in
+_MOST_BLOCKS = 6  # Tile.reads_image
 CHANNEL_VECTORS = ("oc", "dc")  # the roles whose vectors are made of output channels
 _MAX_NV = 4
 
@@ -93,6 +94,16 @@ class Tile:
         """Count the blocks of the output channels of a group, as wide as the tile."""
         return ceil_div(self.oc_units(p), {"oc": self.NV, "ow": self.largest, "dw": 1, "dc": 1}[self.role])
 
+    def reads_image(self, p: ConvProblem) -> bool:
+        """Whether its vectors of pixels are read in the image, where they are neighbours there (_in_place.pxi).
+
+        Under a 1x1 kernel they may be. They are on more pages than in a strip, which tells in every block of output
+        channels (measured: 1 block takes 5 to 50 % less time, 2 to 6 take 3 to 20 % less, of pixels from memory -3 to
+        14 %; 11 take 7 % less to 9 % more, of pixels from memory 5 to 11 % more).
+        """
+        points = p.kh * p.kw == p.sw == 1 and p.pt == p.pb == p.pl == p.pr == 0 and p.src_dtype == p.dtype
+        return self.role == "ow" and points and self.n_oc_blk(p) <= _MOST_BLOCKS
+
     def __str__(self) -> str:
         vectors = f"{self.NV} vector{'s' if self.NV > 1 else ''} of {self.lanes}"
         return {
@@ -163,13 +174,15 @@ class Caches:
 def tile_cycles(m: int, nv: int, vector_loads: float, table: TileTable) -> float:
     """Cycles that a tile of m scalars and nv vectors takes for one tap.
 
-    One or two multiply-adds are issued a cycle, six instructions in all; an accumulator is ready again after 4 cycles.
-    Two loads are issued a cycle, but of 64 bytes one (measured: 1.1). A broadcast into 64 bytes counts as such where
-    the units are as wide, and as a load of 4 bytes where they are not. The loop itself adds up to 3 instructions.
+    One or two multiply-adds are issued a cycle, four instructions in all. An accumulator is ready again after 4 or 5
+    cycles, and of an odd number of them one unit has one more (measured, AVX2: 7 to 9 take 5.2 to 5.5 cycles). Two
+    loads are issued a cycle, but of 64 bytes one (measured: 1.1). A broadcast into 64 bytes counts as such where the
+    units are as wide, and as a load of 4 bytes where they are not. The loop itself adds up to 3 instructions.
     """
     wide = min(2, 64 // table.vector_bytes)
     loads = m / max(wide, 2 // table.fmas) + vector_loads / wide
-    return max(m * nv / table.fmas, loads, 4.0, (m * nv + m + nv + 3) / 6)
+    chains = m * nv
+    return max(chains / table.fmas, loads, 5.0 + 0.5 * (chains % 2), (chains + m + nv + 3) / 4)
 
 
 def store_cycles(m: int, nv: int, lanes: int, vector_bytes: int, transposed: bool, multiplying: float) -> float:
@@ -214,6 +227,8 @@ def row_cycles(p: ConvProblem, table: TileTable, caches: Caches, tile: tuple[str
             multiplying = taps * tile_cycles(m, v, loads * v, table)
             storing = store_cycles(m, v, lanes, table.vector_bytes, transposed, multiplying)
             cycles += blocks * tiles * (multiplying + storing)
+    if role == "ow":  # a row begins anew with each block's weights (measured, 27 taps: 5 %)
+        cycles += 100 * ceil_div(scalars, most[nv - 1])
     # Vectors of pixels start anywhere in a cache line and lie a channel apart, those of packed weights on its boundary
     # and in a row. It shows where they do not stay in the first level cache (measured: 0 to 15 %), unless the units are
     # slow enough to leave the time for it (measured: nothing).
@@ -248,8 +263,14 @@ def in_channel_vectors(p: ConvProblem, lanes: int) -> bool:
     return p.ic == p.oc and (icg == 1 or (icg < lanes and lanes % icg == 0))
 
 
-def choose_tile(p: ConvProblem, table: TileTable, caches: Caches, channels_last: bool) -> tuple[str, int]:
-    """Choose the cheapest (role, NV)."""
+# Cycles that gathering a vector of pixels takes (measured, 1x1 kernels on 14 and 28 pixels: 3.1 and 4.3).
+_GATHER = 3
+
+
+def choose_tile(
+    p: ConvProblem, table: TileTable, caches: Caches, channels_last: bool, x_channels_last: bool = False
+) -> tuple[str, int]:
+    """Choose the cheapest (role, NV) for the layouts of the output and of the image."""
     lanes = table.vector_bytes // item_size(p)
     of_pixels = p.ic == p.g and 1 in (p.dh, p.sh) and p.oc <= 2 * p.g and (p.kh, p.sh) in table.depthwise_kernels
     # Beside channel vectors, whose time goes with the pixels, vectors of pixels pay for each row as for 7 pixels (at
@@ -267,12 +288,19 @@ def choose_tile(p: ConvProblem, table: TileTable, caches: Caches, channels_last:
     if of_pixels:
         tiles = [table.tile(p, "dw", nv) for nv, rows in enumerate(table.most("dw"), start=1) if rows]
         return "dw", min(tiles, key=lambda tile: depthwise_cycles(p, tile)).NV
-    if p.of_patches:  # rows follow one another as one
+    points = p.kh * p.kw == 1
+    if p.of_patches and not (points and x_channels_last):  # rows follow one another as one, unless read in the image
         p = replace(p, oh=1, ow=p.oh * p.ow)
     offered = [(role, nv) for role in ("oc", "ow") for nv, m in enumerate(table.most(role), start=1) if m]
-    if p.kh * p.kw == 1 and icg >= _STREAMS and p.oc // p.g <= table.most("ow")[0]:
+    if points and icg >= _STREAMS and p.oc // p.g <= table.most("ow")[0]:
         # Pixels of which little is made come from far away for the most part. If they do so in many streams, a line of
         # each at a time is best (measured, 64 channels to 2 of 388x388 pixels: two lines take 1.8 times as long; of 8
         # channels they take 15 to 50 % less, in the cache 0 to 8 % less).
         offered = [(role, nv) for role, nv in offered if role == "oc" or nv * table.vector_bytes <= CACHE_LINE]
-    return min(offered, key=lambda tile: row_cycles(p, table, caches, tile, channels_last))
+
+    def cycles(tile: tuple[str, int]) -> float:
+        gathers = points and not x_channels_last and not table.tile(p, *tile).reads_image(p)
+        gathering = _GATHER * icg * ceil_div(p.ow, lanes) if gathers else 0
+        return gathering + row_cycles(p, table, caches, tile, channels_last)
+
+    return min(offered, key=cycles)

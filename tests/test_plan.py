@@ -25,7 +25,7 @@ AVX512 = TileTable.of(
 AVX2 = TileTable.of(
     "x86-64-v3",
     32,
-    [(role, nv, m) for role in ("oc", "ow") for nv, most in enumerate((14, 6, 4, 2), 1) for m in range(1, most + 1)],
+    [(role, nv, m) for role in ("oc", "ow") for nv, most in enumerate((14, 6, 4, 3), 1) for m in range(1, most + 1)],
     [],
 )
 CACHES = Caches(32 << 10, 1 << 20)
@@ -240,11 +240,12 @@ def test_groups_of_a_strip_fit_the_cache_whole() -> None:
 
 def test_groups_follow_one_another_on_maps_of_little_more_than_their_share() -> None:
     p = replace(LAYER, ic=256, oc=256, g=32, oh=28, ow=28, sh=2, sw=2)
-    chosen = make_plan(p, AVX2, HALF_L2, 1)
+    tile = ("ow", 2, 6)
+    chosen = make_plan(p, AVX2, HALF_L2, 1, tile=tile)
     assert HALF_L2.l2 // 4 < chosen.strip_bytes
     assert (chosen.n_oh_blk, chosen.blocks.g_blk) == (1, 11)
-    assert make_plan(replace(p, ih=80, iw=80, oh=40, ow=40), AVX2, HALF_L2, 1).n_oh_blk > 1
-    assert make_plan(replace(p, ic=8, oc=8, g=1), AVX2, HALF_L2, 1).n_oh_blk > 1, "there is one group"
+    assert make_plan(replace(p, ih=80, iw=80, oh=40, ow=40), AVX2, HALF_L2, 1, tile=tile).n_oh_blk > 1
+    assert make_plan(replace(p, ic=8, oc=8, g=1), AVX2, HALF_L2, 1, tile=tile).n_oh_blk > 1, "there is one group"
 
 
 def test_weights_of_one_call_are_packed_by_the_tasks_that_want_them() -> None:
@@ -260,9 +261,41 @@ def test_weights_of_one_call_are_packed_by_the_tasks_that_want_them() -> None:
 
 def test_a_pass_sums_enough_taps_to_pay_for_its_sums() -> None:
     deep = replace(LAYER, ic=512, oc=512, ih=28, iw=28, oh=28, ow=28)
-    chosen = make_plan(deep, AVX2, HALF_L2, 1, tile=("oc", 3, 4))
+    chosen = make_plan(deep, AVX512, HALF_L2, 1, tile=("oc", 3, 8))
     assert chosen.n_ic_blk > 1
     assert 512 <= 9 * chosen.blocks.ic_blk < 600
+
+
+def test_only_vectors_of_a_whole_line_want_their_weights_in_the_first_level_cache() -> None:
+    deep = replace(LAYER, ic=256, oc=256, ih=28, iw=28, oh=28, ow=28)
+    assert make_plan(deep, AVX512, HALF_L2, 1, tile=("oc", 3, 8)).n_ic_blk > 1
+    assert make_plan(deep, AVX2, HALF_L2, 1, tile=("oc", 3, 4)).n_ic_blk == 1
+
+
+def test_three_pixels_by_four_vectors_suit_a_few_pixels_of_four_vectors_of_channels() -> None:
+    groups = replace(LAYER, g=32, ic=1024, oc=1024, ih=7, iw=7, oh=7, ow=7)
+    tile = make_plan(groups, AVX2, HALF_L2, 1, channels_last=True, x_channels_last=True).tile
+    assert (tile.role, tile.NV, tile.largest) == ("oc", 4, 3)
+
+
+def test_few_output_channels_read_pixels_in_the_image() -> None:
+    assert make_plan(pointwise(480, 14, 16), AVX2, HALF_L2, 1).reads_image
+    assert not make_plan(pointwise(480, 14, 256), AVX2, HALF_L2, 1).reads_image, "there are too many"
+    assert not make_plan(replace(pointwise(480, 14, 16), src_dtype="uint8"), AVX2, HALF_L2, 1).reads_image
+    assert not make_plan(replace(LAYER, oc=8), AVX2, HALF_L2, 1, tile=("ow", 2, 6)).reads_image, "it is no 1x1 kernel"
+
+
+def test_many_channels_for_one_block_come_a_line_at_a_time() -> None:
+    tile = make_plan(pointwise(64, 388, 2), AVX2, HALF_L2, 1).tile
+    assert (tile.role, tile.NV) == ("ow", 2)
+    assert make_plan(pointwise(8, 388, 2), AVX2, HALF_L2, 1).tile.NV > 2
+
+
+def test_strided_points_of_channels_last_images_keep_their_rows() -> None:
+    """Their tiles end with each row: what would suit one of 49 pixels does not suit seven of 7."""
+    p = replace(LAYER, ic=1024, oc=2048, ih=14, iw=14, oh=7, ow=7, kh=1, kw=1, sh=2, sw=2, pt=0, pb=0, pl=0, pr=0)
+    assert make_plan(p, AVX2, HALF_L2, 1, channels_last=True, x_channels_last=True).tile.NV > 2
+    assert make_plan(p, AVX2, HALF_L2, 1, channels_last=True).tile.NV == 2
 
 
 def test_a_strip_of_many_rows_holds_fewer_channels() -> None:
