@@ -4,6 +4,7 @@ All compiler flags and Cython directives are in the tables below. ``PYCONV_DEBUG
 symbols and the address and undefined-behaviour sanitizers instead.
 """
 
+import multiprocessing
 import os
 import platform
 import subprocess
@@ -60,7 +61,7 @@ UNROLL = {
 HIDE = ["-fvisibility=hidden"]  # all but PyInit_*
 KERNEL = [*INLINE, *HIDE, "-ffp-contract=fast", "-fno-math-errno"]
 OPENMP = ["-fopenmp"]
-INTEGERS = "-DPYCONV_INTEGERS"
+KINDS = {"": [], "_int": ["-DPYCONV_INTEGERS"]}  # of numbers: what a level's modules are called, and their flags
 HARDEN = ["-Wl,-z,relro,-z,now,-z,noexecstack"] if platform.system() == "Linux" else []
 
 
@@ -87,6 +88,22 @@ def kernels(level: str, flags: list[str]) -> Extension:
     return module
 
 
+def translate(modules: list[tuple[str, list[str]]]) -> None:
+    """Translate these modules to C, as many at a time as there are processors: `cythonize` then finds them done.
+
+    It would share out modules itself, if they did not have one source.
+    """
+    if not hasattr(os, "fork"):
+        return
+    at_once = os.cpu_count() or 1
+    for i in range(0, len(modules), at_once):
+        some = [multiprocessing.get_context("fork").Process(target=kernels, args=m) for m in modules[i : i + at_once]]
+        for process in some:
+            process.start()
+        for process in some:
+            process.join()
+
+
 def extensions() -> list[Extension]:
     """Every extension module."""
     modules: list[Extension] = cythonize(
@@ -101,9 +118,9 @@ def extensions() -> list[Extension]:
         build_dir="build/cython/cpu",
         compiler_directives=DIRECTIVES,
     )
-    for level, flags in LEVELS.items():
-        modules += [kernels(level, flags), kernels(f"{level}_int", [*flags, INTEGERS])]
-    return modules
+    levels = [(f"{level}{kind}", [*flags, *more]) for level, flags in LEVELS.items() for kind, more in KINDS.items()]
+    translate(levels)
+    return modules + [kernels(*level) for level in levels]
 
 
 setup(
