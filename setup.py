@@ -72,6 +72,11 @@ def compiler() -> str:
     return "clang" if "clang" in version.stdout else "gcc"
 
 
+def directory(level: str) -> Path:
+    """Name the directory for the C of a module of kernels."""
+    return Path("build", "cython", level)
+
+
 def kernels(level: str, flags: list[str]) -> Extension:
     """Describe the extension module of one level, or of its integers, a build directory for each.
 
@@ -80,7 +85,7 @@ def kernels(level: str, flags: list[str]) -> Extension:
     depends = [str(path) for path in Path("pyconv").glob("*.px[di]")]
     (module,) = cythonize(
         [Extension(f"pyconv._kernels_{level}", ["pyconv/_kernels.pyx"], depends=depends)],
-        build_dir=f"build/cython/{level}",
+        build_dir=str(directory(level)),
         compiler_directives=DIRECTIVES,
     )
     module.extra_compile_args = [*OPTIMISE, *SANITIZE, *KERNEL, *UNROLL[compiler()], *flags, *OPENMP]
@@ -97,11 +102,14 @@ def translate(modules: list[tuple[str, list[str]]]) -> None:
         return
     at_once = os.cpu_count() or 1
     for i in range(0, len(modules), at_once):
-        some = [multiprocessing.get_context("fork").Process(target=kernels, args=m) for m in modules[i : i + at_once]]
-        for process in some:
+        some = modules[i : i + at_once]
+        processes = [multiprocessing.get_context("fork").Process(target=kernels, args=module) for module in some]
+        for process in processes:
             process.start()
-        for process in some:
+        for process, (level, _) in zip(processes, some, strict=True):
             process.join()
+            if process.exitcode:  # killed, for want of memory, it may leave half a file
+                (directory(level) / "pyconv" / "_kernels.c").unlink(missing_ok=True)
 
 
 def extensions() -> list[Extension]:

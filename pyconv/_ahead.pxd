@@ -1,5 +1,6 @@
 # Look-ahead: while tiles compute, what comes after them is on its way to the second level cache: the pixels of the next
-# group or task, and the weights of the next block of output channels, or of its next channels.
+# group or task (where they are read in the image, of the next tiles), and the weights of the next block of output
+# channels, or of its next channels.
 #
 # A hint only: it neither reads nor faults, wherever a line ends, whether or not the next task is this thread's.
 #
@@ -15,8 +16,8 @@ cdef enum:
 
 
 cdef struct Ahead:
-    # Where the next pixels lie: rows of so many parts, each of which a tile asks for. They are spread evenly over the
-    # tiles.
+    # Where the next pixels lie: rows of so many parts, each of which a tile asks for. They are spread evenly over
+    # `tiles` tiles.
     const char *data
     Py_ssize_t ic_stride, row_stride, n_rows, part_bytes, n_parts
     Py_ssize_t n_row, n_part  # the next one's numbers

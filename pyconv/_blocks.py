@@ -70,7 +70,7 @@ def choose_blocks(p: ConvProblem, tile: Tile, caches: Caches, threads: int, x_ch
     if _in_passes(p, tile, caches, oh_blk):
         oh_blk, ic_blk, shares = _passes(p, tile, caches, row_sums, cols)
         n_oc_task = max(n_oc_task, shares)
-    ic_slice = _slice(p, tile, caches, ic_blk)
+    ic_slice = _slice(p, tile, caches, ic_blk, x_channels_last)
     if threads > 1:
         oh_blk, n_oc_task = _shared(p, tile, caches, threads, n_strips, oh_blk, ow_blk, n_oc_task)
     tasks = p.mb * n_strips * ceil_div(p.oh, oh_blk) * ceil_div(p.ow, ow_blk)
@@ -178,10 +178,25 @@ def _is_sparse(p: ConvProblem, tile: Tile, caches: Caches) -> bool:
     Under oc-vector a tile reads a line of pixels for each channel, beside its vectors of weights: where the first level
     cache holds no more than one tile's, the next tile fetches its neighbours from lines that follow one another, two of
     them at most (measured: 3 to 30 %, the more the worse the lines of a channel fit those of the cache). Longer rows
-    come in panels (`_columns`; measured, 49 pixels: 8 to 35 %; of rows of 28, panels lose 0 to 10 %).
+    come in panels (`_columns`; measured, 49 pixels: 8 to 35 %; of rows of 28, panels lose 0 to 10 %). Rows of points
+    that are a stride apart follow one another, and their channels come in slices (`_slice`).
     """
-    a_channel = CACHE_LINE + tile.NV * tile.vector_bytes
-    return tile.role == "oc" and p.kw == 1 and p.ic // p.g * a_channel > caches.l1
+    return tile.role == "oc" and p.kw == 1 and not _are_points_apart(p) and _is_deep(p, tile, caches)
+
+
+def _is_deep(p: ConvProblem, tile: Tile, caches: Caches) -> bool:
+    """Tell whether the lines that a tile of scalars of pixels reads do not fit the first level cache."""
+    return p.ic // p.g * _lines_of_a_channel(tile) > caches.l1
+
+
+def _lines_of_a_channel(tile: Tile) -> int:
+    """Bytes of the lines that such a tile reads for a tap: of pixels one, and its weights."""
+    return CACHE_LINE + tile.NV * tile.vector_bytes
+
+
+def _are_points_apart(p: ConvProblem) -> bool:
+    """Tell whether a 1x1 kernel takes every so many rows and columns."""
+    return p.kh == p.kw == 1 and p.sh > 1 and p.sw > 1 and p.oh > 1
 
 
 def _may_be_flat(p: ConvProblem, tile: Tile, caches: Caches) -> bool:
@@ -338,13 +353,18 @@ def _rows_and_tasks(p: ConvProblem, n_oc_blk: int, most: int) -> tuple[int, int]
     return rows(n_oc_task), n_oc_task
 
 
-def _slice(p: ConvProblem, tile: Tile, caches: Caches, ic_blk: int) -> int:
+def _slice(p: ConvProblem, tile: Tile, caches: Caches, ic_blk: int, x_channels_last: bool) -> int:
     """Return how many channels the tiles of a block sum before the next ones.
 
     What every tile of a block reads may not stay in L2 beside what streams through it: so many channels at a time as
-    leave most of it free (measured, 512 channels on 7x7 pixels: 10 to 14 %).
+    leave most of it free (measured, 512 channels on 7x7 pixels: 10 to 14 %). The lines of strided points hold those of
+    two tiles and more: they stay in half of the first level cache until the next (measured, 1024 channels on 7x7
+    pixels: 20 to 25 %), unless it is channels that are neighbours.
     """
     icg = p.ic // p.g
+    deep = tile.role == "oc" and ic_blk == icg and _is_deep(p, tile, caches)
+    if deep and _are_points_apart(p) and not x_channels_last:
+        return ceil_div(icg, ceil_div(icg, max(1, caches.l1 // 2 // _lines_of_a_channel(tile))))
     of_a_tile = p.kh * CACHE_LINE + _channel_bytes(p, tile)  # bytes of one channel
     if tile.role != "oc" or ic_blk < icg or of_a_tile * icg < caches.l2 // 2:
         return ic_blk

@@ -58,6 +58,11 @@ def is_complex(name: str) -> bool:
     return name.startswith("complex")
 
 
+def is_sum(name: str, accumulator: str) -> bool:
+    """Tell whether elements of a dtype are, to the bit, terms of a sum of another: nothing need be converted."""
+    return ACCUMULATOR.get(name) == accumulator and item_size(name) == item_size(accumulator)
+
+
 def sums_integers(accumulator: str) -> bool:
     """Tell whether a sum of this dtype is one of integers."""
     return accumulator.startswith("uint")

@@ -61,8 +61,7 @@ cdef inline bint in_place(const Lowered *p, const Call *call) noexcept nogil:
         # A tile's lines of all channels should find room in the first level cache, half of them at least (measured: 32
         # times as many take 20 % more time than gathering them).
         return (
-            p.reads_image and are_inside(p) and call.x_stride[3] == p.pixel_bytes
-            and call.x_pair == 2 * call.x_stride[1]
+            p.reads_image and call.x_stride[3] == p.pixel_bytes and call.x_pair == 2 * call.x_stride[1]
             and p.icg <= 2 * room(call.x_stride[1], L1_SETS, p.l1_ways)
         )
     if p.role == OC_VECTOR:

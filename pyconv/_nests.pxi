@@ -176,9 +176,10 @@ cdef inline Ahead pixels_after(
     const Lowered *p, const Call *call, const Task *t, Py_ssize_t index, bint in_image,
 ) noexcept nogil:
     # Those of the group of a task that comes next, or of the next task; none where it gathers the same pixels again, or
-    # where tiles do not ask. Of vectors of pixels in the image it is the tiles of a first block of output channels that
-    # wait for them: they ask for those of their own task, unless they are all of it, and too fast for that (measured:
-    # pixels from memory 3 to 10 %, in the cache 0 to 5 %; a single block of 2 channels would take 1.5 times as long).
+    # where tiles do not ask. Vectors of pixels in the image, mostly one row to a task, keep the tiles of the first
+    # block of output channels waiting: these ask for them a little before, unless they are all of the task, and too
+    # fast for that (measured: pixels from memory 3 to 10 %, in the cache 0 to 5 %; a single block of 2 channels would
+    # take 1.5 times as long).
     cdef:
         Task next = t[0]
         Ahead nothing

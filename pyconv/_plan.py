@@ -157,7 +157,8 @@ class Plan:
     @property
     def reads_image(self) -> bool:
         """Whether vectors of pixels are read in the image, where they are neighbours there."""
-        return self.tile.reads_image(self.problem) and self.n_ic_blk == 1
+        enough = self.blocks.ow_blk >= self.tile.pixels and self.n_ic_blk == 1
+        return enough and self.tile.reads_image(self.problem)
 
     @property
     def pixel_bytes(self) -> int:

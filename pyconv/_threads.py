@@ -15,9 +15,13 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from typing import TYPE_CHECKING
 
 from pyconv._arguments import thread_count
 from pyconv._system import read_text
+
+if TYPE_CHECKING:
+    from contextlib import _GeneratorContextManager
 
 _QUOTA_FILES = (
     # cgroup v2: "quota period" or "max period"; v1: a file each.
@@ -100,8 +104,7 @@ def set_num_threads(n: int | None) -> None:
     _process = None if n is None else thread_count(n, name="n")
 
 
-@contextmanager
-def num_threads(n: int) -> Iterator[None]:
+def num_threads(n: int) -> _GeneratorContextManager[None]:
     """Use `n` threads inside a ``with`` block, in this thread (or asyncio task) only.
 
     Parameters
@@ -109,13 +112,25 @@ def num_threads(n: int) -> Iterator[None]:
     n : int
         At least 1.
 
+    Raises
+    ------
+    ConvTypeError
+        If `n` is not an integer.
+    ConvError
+        If `n` is less than 1.
+
     Examples
     --------
     >>> import pyconv
     >>> with pyconv.num_threads(1):
     ...     layer = pyconv.Conv2d(3, 8, 3)
     """
-    token = _block.set(thread_count(n, name="n"))
+    return _using(thread_count(n, name="n"))
+
+
+@contextmanager
+def _using(n: int) -> Iterator[None]:
+    token = _block.set(n)
     try:
         yield
     finally:

@@ -18,7 +18,7 @@
 #
 # M, NV and the role are compile-time constants of an instance (_instances.pxd), so that the loops over m and v unroll
 # and acc lives in registers. Per tap the loop issues M * NV multiply-adds, two a cycle, and M + NV loads, two a cycle
-# at best (`tile_cycles` in _tiles.py). A multiply-add takes 4 cycles, so at least 8 accumulators keep both units busy.
+# at best (`tile_cycles` in _tiles.py). A multiply-add takes 4 or 5 cycles: 8 to 10 accumulators keep both units busy.
 # Registers: M * NV accumulators, NV vectors and a scalar, or M scalars and a vector (see `tile_fits`).
 #
 # Reference: Goto and van de Geijn, "Anatomy of High-Performance Matrix Multiplication", ACM TOMS 34 (2008);
@@ -26,7 +26,7 @@
 
 from pyconv._ahead cimport Ahead
 from pyconv._vector cimport (
-    INTEGERS, VECTOR_BYTES, VECTOR_REGISTERS, assume, broadcast, in_register, muladd_each, prefetch, real, vec,
+    FUSED, INTEGERS, VECTOR_BYTES, VECTOR_REGISTERS, assume, broadcast, in_register, muladd_each, prefetch, real, vec,
 )
 
 cdef enum:
@@ -63,12 +63,13 @@ cdef struct Run:
 
 
 cdef inline bint tile_fits(const int M, const int NV) noexcept nogil:
-    # 32 registers: 14x1 (capped: a longer column of scalars gains nothing), 14x2, 8x3, 6x4. 16: 14x1, 6x2, 4x3, 3x4.
+    # 32 registers: 14x1 (capped: a longer column of scalars gains nothing), 14x2, 8x3, 6x4. 16: 14x1, 6x2, 4x3, 3x4;
+    # where products take a register, too, 2x4.
     # 9x3 would fit 32 as well, but its ninth row would take a transposition of 8 rows of its own.
     # Of integers, which few people convolve, a quarter of the tiles reaches what their multiplier does.
     if INTEGERS:
         return M <= 8 and NV <= 2 and M * NV + NV + 1 <= VECTOR_REGISTERS
-    return M <= (8 if NV == 3 else MAX_M) and M * NV + min(M, NV) + 1 <= VECTOR_REGISTERS
+    return M <= (8 if NV == 3 else MAX_M) and M * NV + (min(M, NV) if FUSED else NV) + 1 <= VECTOR_REGISTERS
 
 
 cdef enum:

@@ -97,12 +97,12 @@ class Tile:
     def reads_image(self, p: ConvProblem) -> bool:
         """Whether its vectors of pixels are read in the image, where they are neighbours there (_in_place.pxi).
 
-        Under a 1x1 kernel they may be. They are on more pages than in a strip, which tells in every block of output
-        channels (measured: 1 block takes 5 to 50 % less time, 2 to 6 take 3 to 20 % less, of pixels from memory -3 to
-        14 %; 11 take 7 % less to 9 % more, of pixels from memory 5 to 11 % more).
+        Under a 1x1 kernel they may be, if a row has as many as a tile. They are on more pages than in a strip, which
+        tells in every block of output channels (measured: 1 block takes 5 to 50 % less time, 2 to 6 take 3 to 20 %
+        less, of pixels from memory -3 to 14 %; 11 take 7 % less to 9 % more, of pixels from memory 5 to 11 % more).
         """
-        points = p.kh * p.kw == p.sw == 1 and p.pt == p.pb == p.pl == p.pr == 0 and p.src_dtype == p.dtype
-        return self.role == "ow" and points and self.n_oc_blk(p) <= _MOST_BLOCKS
+        points = p.kh * p.kw == p.sw == 1 and p.pt == p.pb == p.pl == p.pr == 0 and _dtypes.is_sum(p.src_dtype, p.dtype)
+        return self.role == "ow" and points and p.ow >= self.pixels and self.n_oc_blk(p) <= _MOST_BLOCKS
 
     def __str__(self) -> str:
         vectors = f"{self.NV} vector{'s' if self.NV > 1 else ''} of {self.lanes}"
@@ -175,14 +175,15 @@ def tile_cycles(m: int, nv: int, vector_loads: float, table: TileTable) -> float
     """Cycles that a tile of m scalars and nv vectors takes for one tap.
 
     One or two multiply-adds are issued a cycle, four instructions in all. An accumulator is ready again after 4 or 5
-    cycles, and of an odd number of them one unit has one more (measured, AVX2: 7 to 9 take 5.2 to 5.5 cycles). Two
-    loads are issued a cycle, but of 64 bytes one (measured: 1.1). A broadcast into 64 bytes counts as such where the
-    units are as wide, and as a load of 4 bytes where they are not. The loop itself adds up to 3 instructions.
+    cycles, and where one unit has more of them than the other, it is behind (measured, AVX2: 8 take 5.2 cycles, 7 and
+    9 take 5.4). Two loads are issued a cycle, but of 64 bytes one (measured: 1.1). A broadcast into 64 bytes counts as
+    such where the units are as wide, and as a load of 4 bytes where they are not. The loop itself adds up to 3
+    instructions.
     """
     wide = min(2, 64 // table.vector_bytes)
     loads = m / max(wide, 2 // table.fmas) + vector_loads / wide
     chains = m * nv
-    return max(chains / table.fmas, loads, 5.0 + 0.5 * (chains % 2), (chains + m + nv + 3) / 4)
+    return max(chains / table.fmas, loads, 5.0 + (0.5 if chains in (7, 9) else 0), (chains + m + nv + 3) / 4)
 
 
 def store_cycles(m: int, nv: int, lanes: int, vector_bytes: int, transposed: bool, multiplying: float) -> float:
@@ -232,7 +233,8 @@ def row_cycles(p: ConvProblem, table: TileTable, caches: Caches, tile: tuple[str
     # Vectors of pixels start anywhere in a cache line and lie a channel apart, those of packed weights on its boundary
     # and in a row. It shows where they do not stay in the first level cache (measured: 0 to 15 %), unless the units are
     # slow enough to leave the time for it (measured: nothing).
-    far = role == "ow" and p.kw > 1 and taps * nv * table.vector_bytes > caches.l1 and table.fmas > 1
+    lines = p.ic // p.g * p.kh * min(p.sw, p.kw) * (nv * table.vector_bytes + CACHE_LINE)
+    far = role == "ow" and p.kw > 1 and lines > caches.l1 and table.fmas > 1
     # Under a 1x1 kernel no tap reads what another has read: all pixels stream (measured: 4 to 12 %).
     streams = role == "ow" and p.kw == 1 and table.vector_bytes * table.fmas / most[nv - 1] >= L2_STREAM
     return cycles * (1.08 if far or streams else 1.0)
@@ -289,6 +291,7 @@ def choose_tile(
         tiles = [table.tile(p, "dw", nv) for nv, rows in enumerate(table.most("dw"), start=1) if rows]
         return "dw", min(tiles, key=lambda tile: depthwise_cycles(p, tile)).NV
     points = p.kh * p.kw == 1
+    whole = p
     if p.of_patches and not (points and x_channels_last):  # rows follow one another as one, unless read in the image
         p = replace(p, oh=1, ow=p.oh * p.ow)
     offered = [(role, nv) for role in ("oc", "ow") for nv, m in enumerate(table.most(role), start=1) if m]
@@ -299,7 +302,7 @@ def choose_tile(
         offered = [(role, nv) for role, nv in offered if role == "oc" or nv * table.vector_bytes <= CACHE_LINE]
 
     def cycles(tile: tuple[str, int]) -> float:
-        gathers = points and not x_channels_last and not table.tile(p, *tile).reads_image(p)
+        gathers = points and not x_channels_last and not table.tile(p, *tile).reads_image(whole)
         gathering = _GATHER * icg * ceil_div(p.ow, lanes) if gathers else 0
         return gathering + row_cycles(p, table, caches, tile, channels_last)
 

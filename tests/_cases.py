@@ -472,7 +472,8 @@ def _vectors_in_the_image() -> Iterator[Case]:
             yield _case((ic, oc), size, (1, 1), x_layout=layout, out_layout="sliced" if oc % 2 else "", l2=20_000)
         for arguments in ({"stride": (2, 1)}, {"stride": (1, 2)}, {"padding": ((0, 1), (0, 0))}):
             yield _case((ic, oc), size, (1, 1), x_layout="C", **arguments)
-        yield _case((3 * ic, 3 * oc), size, (1, 1), groups=3, x_layout="C", l2=16 << 10)
+        for l2 in (0, 16 << 10):
+            yield _case((3 * ic, 3 * oc), size, (1, 1), groups=3, x_layout="C", l2=l2)
     yield _case((40, 5), (530,), (1,), x_layout="C", out_layout="negative", l2=1 << 14)
     yield _case((1100, 3), (40,), (1,), x_layout="C")
 

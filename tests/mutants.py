@@ -93,7 +93,7 @@ UNSEEN_FUNCTIONS = {
 }
 UNSEEN_LINES = {
     r"ahead|expect_|prefetch|% CACHE_LINE == 0": "pixels or weights asked for early: it is neither a read nor a write",
-    r"assume\(|in_register|1 < M <= 3": "hints to the compiler",
+    r"assume\(|in_register|1 < M <= 3|M < NV": "what stays in registers",
     r"tasks_at_once|chunk|PyErr_CheckSignals": "how often Ctrl-C is looked for, how many tasks a thread takes at once",
     r"\bslots = \($|extent\(.*(left|top|bottom|n_oh)|rows \* \($": "whether a frame is worth it: the same bits without",
     r"\blines\b|\bsets\b|\broom\(|pitch // 2": "whether pixels displace each other in the cache",

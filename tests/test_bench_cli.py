@@ -22,6 +22,7 @@ from pyconv.bench import adapters, cli, plot, presets, processors, selection, wo
 from pyconv.bench.contender import cpus
 from pyconv.bench.errors import BenchError
 from pyconv.bench.record import Run
+from pyconv.bench.special import import_time
 
 ALL = {"dense", "filter", "signal", "asymmetric"}
 COMPUTES = {"torch": ALL - {"asymmetric"}, "torch-cl": ALL - {"asymmetric"}, "opencv": {"filter"}, "scipy": {"filter"}}
@@ -261,6 +262,12 @@ def test_special_modes(tmp_path: Path) -> None:
     peak, scratch = special["memory"]["rows"][0][4], special["memory"]["rows"][0][6]
     assert 0 <= peak < scratch + 512
     assert all(0 < row[-1] < 120 for row in special["tiles"]["rows"])
+
+
+def test_imports_are_timed_as_installations_have_them_compiled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+    import_time._import("pyconv", str(tmp_path))
+    assert [*tmp_path.rglob("pyconv/_tiles.*.pyc")]
 
 
 def test_an_instruction_set_of_another_processor_is_told_from_an_unknown_one(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -278,11 +278,33 @@ def test_three_pixels_by_four_vectors_suit_a_few_pixels_of_four_vectors_of_chann
     assert (tile.role, tile.NV, tile.largest) == ("oc", 4, 3)
 
 
+def test_strided_points_follow_one_another_in_slices() -> None:
+    """Lines of 1024 channels hold the pixels of the next tile: few channels at a time, and they are still there."""
+    strided = replace(pointwise(1024, 7, 512), ih=14, iw=14, oh=7, ow=7, sh=2, sw=2)
+    blocks = make_plan(strided, AVX2, HALF_L2, 1, tile=("oc", 2, 6)).blocks
+    assert blocks.flat
+    assert 16 << 9 < blocks.ic_slice * (64 + 64) <= 16 << 10
+    in_the_image = make_plan(strided, AVX2, HALF_L2, 1, tile=("oc", 2, 6), x_channels_last=True).blocks
+    assert in_the_image.ic_slice == 1024
+    one_row = make_plan(pointwise(1024, 7, 512), AVX2, HALF_L2, 1, tile=("oc", 2, 6)).blocks
+    assert (one_row.flat, one_row.panel, one_row.ic_slice) == (False, 6, 1024)
+
+
+def test_vectors_of_pixels_serve_kernels_of_few_channels_on_wide_maps() -> None:
+    """They are stored as they are, and the lines that a tile reads stay in the first level cache."""
+    wide = replace(LAYER, ih=224, iw=224, oh=224, ow=224)
+    assert make_plan(wide, AVX2, HALF_L2, 1).tile.role == "ow"
+    assert make_plan(replace(wide, ic=256), AVX2, HALF_L2, 1).tile.role == "oc"
+
+
 def test_few_output_channels_read_pixels_in_the_image() -> None:
     assert make_plan(pointwise(480, 14, 16), AVX2, HALF_L2, 1).reads_image
     assert not make_plan(pointwise(480, 14, 256), AVX2, HALF_L2, 1).reads_image, "there are too many"
     assert not make_plan(replace(pointwise(480, 14, 16), src_dtype="uint8"), AVX2, HALF_L2, 1).reads_image
     assert not make_plan(replace(LAYER, oc=8), AVX2, HALF_L2, 1, tile=("ow", 2, 6)).reads_image, "it is no 1x1 kernel"
+    assert not make_plan(pointwise(480, 3, 16), AVX2, HALF_L2, 1, tile=("ow", 2, 6)).reads_image, "9 pixels, 16 a tile"
+    integers = replace(pointwise(480, 14, 16), dtype="uint32", src_dtype="int32")
+    assert make_plan(integers, AVX2, HALF_L2, 1, tile=("ow", 2, 6)).reads_image, "sums are of the same bits"
 
 
 def test_many_channels_for_one_block_come_a_line_at_a_time() -> None:

@@ -57,8 +57,8 @@ def test_a_block_is_of_its_own_thread() -> None:
 def test_less_than_one_is_an_error(count: int) -> None:
     with pytest.raises(pyconv.ConvError, match=str(count)):
         pyconv.set_num_threads(count)
-    with pytest.raises(pyconv.ConvError, match=str(count)), pyconv.num_threads(count):
-        pass
+    with pytest.raises(pyconv.ConvError, match=str(count)):
+        pyconv.num_threads(count)  # before the block
     with pytest.raises(pyconv.ConvError, match=str(count)):
         convolve(count)
 

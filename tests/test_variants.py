@@ -141,6 +141,24 @@ def test_every_tile_of_pixels_that_lie_apart(isa: str, dtype: str) -> None:
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
+def test_every_tile_of_vectors_in_the_image(isa: str, dtype: str) -> None:
+    """Under a 1x1 kernel, rows of as many pixels as a tile has, and of one more; of one less they are gathered."""
+    rng = np.random.default_rng(7)
+    read = set()
+    with forced(isa) as kernels:
+        lanes, tiles = lanes_and_tiles(kernels, dtype, "ow")
+        for role, nv, m in tiles:
+            for ow in (nv * lanes - 1, nv * lanes, nv * lanes + 1):
+                for icg, stride in ((3, 1), (4, 2), (9, 1)):
+                    p = problem(dtype, g=2, icg=icg, ocg=2 * m + 1, oh=2, ow=ow, kh=1, kw=1, sh=stride, sw=1)
+                    p = replace(p, pt=0, pl=0, ih=2 * stride, iw=ow)
+                    whole = make_plan(p, kernels.tiles, CACHES, 1, False, (role, nv, m))
+                    check(whole, rng)
+                    read.add((ow < nv * lanes, whole.reads_image))
+    assert read == {(True, False), (False, True)}
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("role", ["oc", "ow"])
 def test_strips_of_groups(isa: str, role: str, dtype: str) -> None:
     """Pixels of 2 and of 3 of 5 groups gathered together: in rows and in panels, for all output channels or shares."""

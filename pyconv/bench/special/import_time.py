@@ -9,6 +9,7 @@ import subprocess
 import sys
 from importlib import metadata
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from pyconv.bench import adapters
 from pyconv.bench.errors import BenchError
@@ -29,7 +30,11 @@ print(between - start, time.perf_counter() - between)
 
 
 def fill(table: Table, setup: Setup) -> None:
-    """Import each module in fresh processes, in turn, after an untimed round that fills the system's caches."""
+    """Import each module in fresh processes, in turn, after an untimed round that fills the system's caches.
+
+    That round also compiles what is imported, into a directory of its own: an installation holds it compiled, but a
+    source tree that Python must not write to would be compiled every time.
+    """
     table.columns = COLUMNS
     modules = {"pyconv": "pyconv"}
     for peer in setup.peers:
@@ -38,10 +43,10 @@ def fill(table: Table, setup: Setup) -> None:
     numpy: list[float] = []
     times: dict[str, list[float]] = {module: [] for module in modules}
     try:
-        with Progress((rounds + 1) * len(modules), "import") as progress:
+        with Progress((rounds + 1) * len(modules), "import") as progress, TemporaryDirectory() as compiled:
             for number in range(rounds + 1):
                 for module in modules:
-                    base, own = _import(module)
+                    base, own = _import(module, compiled)
                     if number:
                         numpy.append(base)
                         times[module].append(own)
@@ -54,9 +59,14 @@ def fill(table: Table, setup: Setup) -> None:
                 table.rows.append([name, 1e3 * statistics.median(seconds), 1e3 * min(seconds), size])
 
 
-def _import(module: str) -> tuple[float, float]:
+def _import(module: str, compiled: str) -> tuple[float, float]:
     """Return the seconds of importing NumPy, and then a module, in a process of their own."""
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+        "PYTHONPYCACHEPREFIX": compiled,
+        "PYTHONDONTWRITEBYTECODE": "",  # as if it were not set
+    }
     command = [sys.executable, "-P", "-c", _PROGRAM, module]
     process = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if process.returncode:
