@@ -3,7 +3,8 @@
 #     acc[m][v] += a[t][m] * b[t][v]        m < M scalars, v < NV vectors of VL lanes
 #
 # for every t = (ic, kh, kw) of the reduction, in that nesting and ascending: one chain of fused multiply-adds for
-# each output element, whatever the tile's size, its role or the vector's width. That is why the bits never change.
+# each output element, whatever the tile's size, its role or the vector's width. That is why the bits never change (but
+# for those of a NaN, where two meet: the processor takes the first operand's, and roles have them in different order).
 #
 #     role        scalars a                                    vectors b
 #     OC_VECTOR   M neighbouring pixels of the strip           weights [ic][kh][kw][NV * VL], packed
