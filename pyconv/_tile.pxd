@@ -92,34 +92,33 @@ cdef enum:
 cdef inline void multiply_tap(
     const int role, const int NV, const int M, vec *acc, const real *pixel, const real *weights, Py_ssize_t step,
 ) noexcept nogil:
-    # Scalars are `step` bytes from each other, or neighbours where that is 0. The fewer of scalars and vectors wait in
-    # registers for the others.
+    # Scalars are `step` bytes from each other, or neighbours where that is 0. Of scalars and vectors the fewer are held
+    # in registers for the others.
     cdef:
-        vec b[MAX_NV]
-        vec c[MAX_NV]
-        vec a
+        vec held[MAX_NV]
+        vec other
         int m, v
         const real *scalars = pixel if role == OC_VECTOR else weights
         const vec *vectors = <const vec *> (weights if role == OC_VECTOR else pixel)
     if M < NV:
         for m in range(M):
-            c[m] = broadcast((<const real *> (<const char *> scalars + m * step))[0] if step else scalars[m], acc[0])
-            in_register(c[m])
+            held[m] = broadcast((<const real *> (<const char *> scalars + m * step))[0] if step else scalars[m], acc[0])
+            in_register(held[m])
         for v in range(NV):
-            a = vectors[v]
-            in_register(a)
+            other = vectors[v]
+            in_register(other)
             for m in range(M):
-                acc[m * NV + v] = muladd_each(acc[m * NV + v], a, c[m])
-        return
-    for v in range(NV):
-        b[v] = vectors[v]
-        if NV == 2 or 1 < M <= 3 and NV == 1:  # else the compiler would rather load it for each use
-            in_register(b[v])
-    for m in range(M):
-        a = broadcast((<const real *> (<const char *> scalars + m * step))[0] if step else scalars[m], b[0])
-        in_register(a)
+                acc[m * NV + v] = muladd_each(acc[m * NV + v], other, held[m])
+    else:
         for v in range(NV):
-            acc[m * NV + v] = muladd_each(acc[m * NV + v], b[v], a)
+            held[v] = vectors[v]
+            if NV == 2 or 1 < M <= 3 and NV == 1:  # else the compiler would rather load it for each use
+                in_register(held[v])
+        for m in range(M):
+            other = broadcast((<const real *> (<const char *> scalars + m * step))[0] if step else scalars[m], acc[0])
+            in_register(other)
+            for v in range(NV):
+                acc[m * NV + v] = muladd_each(acc[m * NV + v], held[v], other)
 
 
 cdef inline void multiply_row(
