@@ -181,17 +181,9 @@ def _is_sparse(p: ConvProblem, tile: Tile, caches: Caches) -> bool:
     come in panels (`_columns`; measured, 49 pixels: 8 to 35 %; of rows of 28, panels lose 0 to 10 %). Rows of points
     that are a stride apart follow one another, and their channels come in slices (`_slice`).
     """
-    return tile.role == "oc" and p.kw == 1 and not _are_points_apart(p) and _is_deep(p, tile, caches)
-
-
-def _is_deep(p: ConvProblem, tile: Tile, caches: Caches) -> bool:
-    """Tell whether the lines that a tile of scalars of pixels reads do not fit the first level cache."""
-    return p.ic // p.g * _lines_of_a_channel(tile) > caches.l1
-
-
-def _lines_of_a_channel(tile: Tile) -> int:
-    """Bytes of the lines that such a tile reads for a tap: of pixels one, and its weights."""
-    return CACHE_LINE + tile.NV * tile.vector_bytes
+    a_channel = CACHE_LINE + tile.NV * tile.vector_bytes
+    deep = p.ic // p.g * a_channel > caches.l1
+    return tile.role == "oc" and p.kw == 1 and deep and not _are_points_apart(p)
 
 
 def _are_points_apart(p: ConvProblem) -> bool:
@@ -362,13 +354,16 @@ def _slice(p: ConvProblem, tile: Tile, caches: Caches, ic_blk: int, x_channels_l
     pixels: 20 to 25 %), unless it is channels that are neighbours.
     """
     icg = p.ic // p.g
-    deep = tile.role == "oc" and ic_blk == icg and _is_deep(p, tile, caches)
-    if deep and _are_points_apart(p) and not x_channels_last:
-        return ceil_div(icg, ceil_div(icg, max(1, caches.l1 // 2 // _lines_of_a_channel(tile))))
-    of_a_tile = p.kh * CACHE_LINE + _channel_bytes(p, tile)  # bytes of one channel
-    if tile.role != "oc" or ic_blk < icg or of_a_tile * icg < caches.l2 // 2:
+    if tile.role != "oc" or ic_blk < icg:
         return ic_blk
-    return ceil_div(icg, ceil_div(icg, max(1, caches.l2 // 4 // of_a_tile)))
+    of_a_tile = p.kh * CACHE_LINE + _channel_bytes(p, tile)  # bytes of one channel
+    if _are_points_apart(p) and not x_channels_last and of_a_tile * icg > caches.l1:
+        room = caches.l1 // 2
+    elif of_a_tile * icg >= caches.l2 // 2:
+        room = caches.l2 // 4
+    else:
+        return ic_blk
+    return ceil_div(icg, ceil_div(icg, max(1, room // of_a_tile)))
 
 
 # Opening a parallel region costs a few microseconds; below this much work for each thread (some 10 us) it does not pay.

@@ -89,11 +89,15 @@ cdef enum:
     APART = 12  # those of four neighbouring channels, of pixels that lie apart; what is left of four or more one by one
 
 
+cdef inline real scalar(const real *scalars, int m, Py_ssize_t step) noexcept nogil:
+    # Scalars are `step` bytes from each other, or neighbours where that is 0.
+    return (<const real *> (<const char *> scalars + m * step))[0] if step else scalars[m]
+
+
 cdef inline void multiply_tap(
     const int role, const int NV, const int M, vec *acc, const real *pixel, const real *weights, Py_ssize_t step,
 ) noexcept nogil:
-    # Scalars are `step` bytes from each other, or neighbours where that is 0. Of scalars and vectors the fewer are held
-    # in registers for the others.
+    # Of scalars and vectors the fewer are held in registers for the others.
     cdef:
         vec held[MAX_NV]
         vec other
@@ -102,7 +106,7 @@ cdef inline void multiply_tap(
         const vec *vectors = <const vec *> (weights if role == OC_VECTOR else pixel)
     if M < NV:
         for m in range(M):
-            held[m] = broadcast((<const real *> (<const char *> scalars + m * step))[0] if step else scalars[m], acc[0])
+            held[m] = broadcast(scalar(scalars, m, step), acc[0])
             in_register(held[m])
         for v in range(NV):
             other = vectors[v]
@@ -115,7 +119,7 @@ cdef inline void multiply_tap(
             if NV == 2 or 1 < M <= 3 and NV == 1:  # else the compiler would rather load it for each use
                 in_register(held[v])
         for m in range(M):
-            other = broadcast((<const real *> (<const char *> scalars + m * step))[0] if step else scalars[m], acc[0])
+            other = broadcast(scalar(scalars, m, step), acc[0])
             in_register(other)
             for v in range(NV):
                 acc[m * NV + v] = muladd_each(acc[m * NV + v], held[v], other)
