@@ -7,15 +7,13 @@
 from libc.string cimport memcpy, memset
 
 from pyconv._copy cimport copy_pixels
-from pyconv._strip cimport (
-    ZEROS, Axis, Image, Span, channel_of, gather_inside, is_regular, pixel, put, source_of, span_of,
-)
+from pyconv._strip cimport ZEROS, Axis, Image, Span, channel_of, gather_lines, is_regular, source_of, span_of
 from pyconv._vector cimport VECTOR_BYTES, f32, f32v, f64v, real, transpose8, vec, zeros_f32, zeros_f64
 
 
 cdef inline void gather_slot(
-    real *channels, Py_ssize_t slot, const pixel *tag, const Image *image, const char *line, const Axis *cols,
-    Py_ssize_t i, Py_ssize_t n_ch,
+    real *channels, Py_ssize_t slot, const Image *image, const char *line, const Axis *cols, Py_ssize_t i,
+    Py_ssize_t n_ch,
 ) noexcept nogil:
     # The channels of the pixel at coordinate i of the padded image.
     cdef Py_ssize_t c
@@ -25,10 +23,10 @@ cdef inline void gather_slot(
         return
     line = line + source * image.iw_stride
     if is_regular(image):
-        gather_inside(channels, <const pixel *> (line + channel_of(image, 0)), image.ic_stride, n_ch)
+        gather_lines(image, channels, 0, line + channel_of(image, 0), 0, 1, image.ic_stride, n_ch)
     else:
         for c in range(n_ch):
-            put(channels + c, <const pixel *> (line + channel_of(image, c)))
+            gather_lines(image, channels + c, 0, line + channel_of(image, c), 0, 1, 0, 1)
     for c in range(n_ch, slot):
         channels[c] = 0
 
@@ -45,7 +43,7 @@ cdef inline void clear_last(real *channels, Py_ssize_t slot) noexcept nogil:
         clear_vector(<f64v *> (channels + slot) - 1, zeros_f64())
 
 
-cdef inline void gather_planes(
+cdef inline void transpose_planes(
     real *slots, Py_ssize_t row_pitch, Py_ssize_t slot, const real *planes, Py_ssize_t plane_pitch,
     Py_ssize_t n_rows, Py_ssize_t n_cols, Py_ssize_t n_ch,
 ) noexcept nogil:
@@ -80,42 +78,43 @@ cdef inline void gather_planes(
 
 
 cdef inline bint gather_inside_channels(
-    real *slots, Py_ssize_t row_pitch, Py_ssize_t slot, const real *first, const Image *image,
+    real *slots, Py_ssize_t row_pitch, Py_ssize_t slot, const char *first, const Image *image,
     Py_ssize_t n_rows, Py_ssize_t n_cols, Py_ssize_t n_ch,
 ) noexcept nogil:
-    # Whole vectors of a rectangle of the image, where either channels or pixels are neighbours; False where neither.
+    # A rectangle of the image, in whole vectors where either channels or pixels are neighbours; False for parts of
+    # complex numbers.
     cdef:
         Py_ssize_t VL = VECTOR_BYTES // sizeof(real)
         Py_ssize_t used = (n_ch + VL - 1) // VL * VL
         Py_ssize_t size = sizeof(real)
-        Py_ssize_t row, col
-        const real *line
+        Py_ssize_t _row, col
+        bint own = image.widen == NULL
+        bint planes = own and image.iw_stride == size and n_ch >= 8
     if not is_regular(image):
         return False
-    first = <const real *> (<const char *> first + channel_of(image, 0))
-    if image.ic_stride == size and n_ch >= VL:
-        for row in range(n_rows):
-            line = <const real *> (<const char *> first + row * image.ih_stride)
+    first = first + channel_of(image, 0)
+    if planes and image.ih_stride == n_cols * size and n_rows * n_cols >= VL:
+        transpose_planes(slots, row_pitch, slot, <const real *> first, image.ic_stride, n_rows, n_cols, n_ch)
+        return True
+    for _row in range(n_rows):
+        if planes and n_cols >= VL:
+            transpose_planes(slots, row_pitch, slot, <const real *> first, image.ic_stride, 1, n_cols, n_ch)
+        else:
             if used > n_ch:
                 for col in range(n_cols):
-                    clear_last(slots + row * row_pitch + col * slot, used)
-            copy_pixels(slots + row * row_pitch, slot, line, image.iw_stride, n_ch, n_cols)
-        return True
-    if image.iw_stride == size and n_ch >= 8:
-        if image.ih_stride == n_cols * size and n_rows * n_cols >= VL:
-            gather_planes(slots, row_pitch, slot, first, image.ic_stride, n_rows, n_cols, n_ch)
-            return True
-        if n_cols >= VL:
-            for row in range(n_rows):
-                line = <const real *> (<const char *> first + row * image.ih_stride)
-                gather_planes(slots + row * row_pitch, row_pitch, slot, line, image.ic_stride, 1, n_cols, n_ch)
-            return True
-    return False
+                    clear_last(slots + col * slot, used)
+            if own and image.ic_stride == size and n_ch >= VL:
+                copy_pixels(slots, slot, <const real *> first, image.iw_stride, n_ch, n_cols)
+            else:
+                gather_lines(image, slots, slot, first, image.iw_stride, n_cols, image.ic_stride, n_ch)
+        slots = slots + row_pitch
+        first = first + image.ih_stride
+    return True
 
 
 cdef inline void gather_border_slots(
-    real *slots, Py_ssize_t slot, const pixel *tag, const Image *image, const char *line, const Axis *cols,
-    Py_ssize_t i, Py_ssize_t n, Py_ssize_t n_ch,
+    real *slots, Py_ssize_t slot, const Image *image, const char *line, const Axis *cols, Py_ssize_t i, Py_ssize_t n,
+    Py_ssize_t n_ch,
 ) noexcept nogil:
     # n slots from coordinate i of the padded image on.
     cdef Py_ssize_t j
@@ -123,16 +122,15 @@ cdef inline void gather_border_slots(
         memset(slots, 0, n * slot * sizeof(real))
         return
     for j in range(n):
-        gather_slot(slots + j * slot, slot, tag, image, line, cols, i + j, n_ch)
+        gather_slot(slots + j * slot, slot, image, line, cols, i + j, n_ch)
 
 
 cdef inline void gather_channels(
-    real *strip, Py_ssize_t row_pitch, Py_ssize_t slot, const pixel *tag,
-    const Image *image, const Axis *rows, const Axis *cols,
+    real *strip, Py_ssize_t row_pitch, Py_ssize_t slot, const Image *image, const Axis *rows, const Axis *cols,
     Py_ssize_t n_ch, Py_ssize_t ih_start, Py_ssize_t n_ih, Py_ssize_t iw_start, Py_ssize_t n_iw,
 ) noexcept nogil:
     # A strip of `slot` channels for each pixel, strip[row][col][channel], with zeros past channel n_ch up to a whole
-    # vector. Rows and columns are those of the image (both steps are 1). `tag` carries the image's dtype only.
+    # vector. Rows and columns are those of the image (both steps are 1).
     cdef:
         Py_ssize_t s, k, j, source, begin, end
         Span span
@@ -146,14 +144,13 @@ cdef inline void gather_channels(
             part = span_of(cols, &cols.segments[k], iw_start, n_iw)
             slots = strip + rows.segments[s].offset * row_pitch + cols.segments[k].offset * slot
             done = False
-            if pixel is real:
-                if span.high > span.low and part.high > part.low:
-                    line = image.data + (span.first + span.low) * image.ih_stride
-                    done = gather_inside_channels(
-                        slots + span.low * row_pitch + part.low * slot, row_pitch, slot,
-                        <const real *> (line + (part.first + part.low) * image.iw_stride), image,
-                        span.high - span.low, part.high - part.low, n_ch,
-                    )
+            if span.high > span.low and part.high > part.low:
+                line = image.data + (span.first + span.low) * image.ih_stride
+                done = gather_inside_channels(
+                    slots + span.low * row_pitch + part.low * slot, row_pitch, slot,
+                    line + (part.first + part.low) * image.iw_stride, image,
+                    span.high - span.low, part.high - part.low, n_ch,
+                )
             for j in range(span.count):
                 source = source_of(image.padding_mode, span.first + j, rows.extent)
                 if source < 0:
@@ -163,8 +160,8 @@ cdef inline void gather_channels(
                     begin = end = 0
                     if done and span.low <= j < span.high:
                         begin, end = part.low, part.high
-                    gather_border_slots(slots, slot, tag, image, line, cols, part.first, begin, n_ch)
+                    gather_border_slots(slots, slot, image, line, cols, part.first, begin, n_ch)
                     gather_border_slots(
-                        slots + end * slot, slot, tag, image, line, cols, part.first + end, part.count - end, n_ch,
+                        slots + end * slot, slot, image, line, cols, part.first + end, part.count - end, n_ch,
                     )
                 slots = slots + row_pitch

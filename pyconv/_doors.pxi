@@ -2,24 +2,21 @@
 #
 # Every function of a .pxd file is inlined where it is called. A door is where that ends: one C function for each role
 # of the tile and kernel, for each gather and for the rest that wants all the registers, small enough to be compiled
-# well. Turns of many taps (_tile.pxd) are for builds that take a tap with few instructions: there the loop counts.
+# well. Turns of many taps (_tile.pxd), and depthwise kernels whose width is known, are for builds that take a tap with
+# few instructions: there the loop counts (measured on x86-64-v2: known widths take up to 1.5 times as long).
 
 from pyconv._ahead cimport look_ahead
 from pyconv._channels cimport gather_channels
-from pyconv._half cimport brain, half
 from pyconv._instances cimport by_nv, channels_by_pixels, depthwise_by_nv
-from pyconv._lowered cimport (
-    BFLOAT16, BOOL, FLOAT16, INT8, INT16, INT32, UINT8, UINT16, UINT32, UINT64, Lowered, Task, Weights,
-)
+from pyconv._lowered cimport Lowered, Task, Weights
 from pyconv._pack cimport pack_part
 from pyconv._store cimport scatter_as, scatter_parts
-from pyconv._strip cimport (
-    Image, gather, gather_dense, int16, int32, int64, int8, is_dense, pixel, uint16, uint32, uint64, uint8,
-)
+from pyconv._strip cimport Image, gather, gather_dense, is_dense
 from pyconv._tile cimport (
     ANY, APART, DEPTHWISE_CHANNELS, FOUR, MANY, OC_VECTOR, ONE, OW_VECTOR, SQUARE, THREE, TWO, Run, Taps,
 )
 from pyconv._vector cimport FUSED, INTEGERS, f32, f32v, f64, f64v, real, tile_code, vec
+from pyconv._widen cimport widen_as
 
 # One tap of each channel is all of a 1x1 kernel, and may be what the padding leaves of a taller one.
 cdef inline void by_points(
@@ -107,7 +104,7 @@ cdef void dw_3s1(
     int NV, int R, const real *pixels, Py_ssize_t row_pitch, const real *weights, const Taps *taps,
     const vec *bias, char *out, Py_ssize_t pitch,
 ) noexcept nogil:
-    if taps.n_kw == 3:
+    if FUSED and taps.n_kw == 3:
         depthwise_by_nv(3, 3, 1, NV, R, pixels, row_pitch, weights, taps, bias, out, pitch)
     else:
         depthwise_by_nv(3, 0, 1, NV, R, pixels, row_pitch, weights, taps, bias, out, pitch)
@@ -117,7 +114,7 @@ cdef void dw_3s2(
     int NV, int R, const real *pixels, Py_ssize_t row_pitch, const real *weights, const Taps *taps,
     const vec *bias, char *out, Py_ssize_t pitch,
 ) noexcept nogil:
-    if taps.n_kw == 3:
+    if FUSED and taps.n_kw == 3:
         depthwise_by_nv(3, 3, 2, NV, R, pixels, row_pitch, weights, taps, bias, out, pitch)
     else:
         depthwise_by_nv(3, 0, 2, NV, R, pixels, row_pitch, weights, taps, bias, out, pitch)
@@ -127,14 +124,17 @@ cdef void dw_5s1(
     int NV, int R, const real *pixels, Py_ssize_t row_pitch, const real *weights, const Taps *taps,
     const vec *bias, char *out, Py_ssize_t pitch,
 ) noexcept nogil:
-    depthwise_by_nv(5, 5, 1, NV, R, pixels, row_pitch, weights, taps, bias, out, pitch)
+    if FUSED:
+        depthwise_by_nv(5, 5, 1, NV, R, pixels, row_pitch, weights, taps, bias, out, pitch)
+    else:
+        depthwise_by_nv(5, 0, 1, NV, R, pixels, row_pitch, weights, taps, bias, out, pitch)
 
 
 cdef void dw_5s2(
     int NV, int R, const real *pixels, Py_ssize_t row_pitch, const real *weights, const Taps *taps,
     const vec *bias, char *out, Py_ssize_t pitch,
 ) noexcept nogil:
-    if taps.n_kw == 5:
+    if FUSED and taps.n_kw == 5:
         depthwise_by_nv(5, 5, 2, NV, R, pixels, row_pitch, weights, taps, bias, out, pitch)
     else:
         depthwise_by_nv(5, 0, 2, NV, R, pixels, row_pitch, weights, taps, bias, out, pitch)
@@ -276,20 +276,34 @@ cdef inline void run_channels(
         run_channels_vec(R, strip, step, weights, taps, <const f64v *> bias, out, pitch)
 
 
+cdef void widen_f32(
+    int dtype, void *slots, Py_ssize_t pitch, const char *lines, Py_ssize_t line_pitch, Py_ssize_t n_lines,
+    Py_ssize_t stride, Py_ssize_t n,
+) noexcept nogil:
+    widen_as(dtype, <f32 *> slots, pitch, lines, line_pitch, n_lines, stride, n)
+
+
+cdef void widen_f64(
+    int dtype, void *slots, Py_ssize_t pitch, const char *lines, Py_ssize_t line_pitch, Py_ssize_t n_lines,
+    Py_ssize_t stride, Py_ssize_t n,
+) noexcept nogil:
+    widen_as(dtype, <f64 *> slots, pitch, lines, line_pitch, n_lines, stride, n)
+
+
 cdef void gather_strip(
-    const Lowered *p, real *strip, const pixel *pixels, const Image *image, const Task *t, Py_ssize_t n_ic,
+    const Lowered *p, real *strip, const Image *image, const Task *t, Py_ssize_t n_ic,
 ) noexcept nogil:
     gather(
-        strip, p.row_pitch, p.ic_pitch, pixels, image, &p.rows, &p.cols, n_ic,
+        strip, p.row_pitch, p.ic_pitch, image, &p.rows, &p.cols, n_ic,
         t.oh_start, t.n_oh, t.ow_start, t.n_ow, t.overhang,
     )
 
 
 cdef void gather_channels_strip(
-    const Lowered *p, real *strip, const pixel *pixels, const Image *image, const Task *t, Py_ssize_t n_ch,
+    const Lowered *p, real *strip, const Image *image, const Task *t, Py_ssize_t n_ch,
 ) noexcept nogil:
     gather_channels(
-        strip, p.row_pitch, p.slot, pixels, image, &p.rows, &p.cols, n_ch,
+        strip, p.row_pitch, p.slot, image, &p.rows, &p.cols, n_ch,
         t.oh_start * p.sh, (t.n_oh - 1) * p.sh + 1, t.ow_start * p.sw, (t.n_ow - 1) * p.sw + 1,
     )
 
@@ -303,50 +317,16 @@ cdef void gather_dense_strip(
     )
 
 
-cdef inline void gather_from(
-    const Lowered *p, real *strip, const pixel *pixels, const Image *image, const Task *t, Py_ssize_t n_ic,
-    bint cleared,
-) noexcept nogil:
-    if not INTEGERS and p.role == DEPTHWISE_CHANNELS:
-        gather_channels_strip(p, strip, pixels, image, t, n_ic)
-        return
-    if pixel is real:
-        if is_dense(image, sizeof(real)):
-            gather_dense_strip(p, strip, image, t, n_ic, cleared)
-            return
-    gather_strip(p, strip, pixels, image, t, n_ic)
-
-
 cdef inline void gather_pixels(
     const Lowered *p, real *strip, const Image *image, const Task *t, Py_ssize_t n_ic, bint cleared,
 ) noexcept nogil:
-    # From the image's dtype to the accumulator's. float32 accumulators take the integers that they hold exactly.
     # `cleared`: the strip held the same pixels of another group before.
-    if p.pixel == p.dtype or (INTEGERS and real is f64):
-        gather_from(p, strip, <const real *> image.data, image, t, n_ic, cleared)
-    elif p.pixel == UINT8 or p.pixel == BOOL:
-        gather_from(p, strip, <const uint8 *> image.data, image, t, n_ic, cleared)
-    elif p.pixel == INT8:
-        gather_from(p, strip, <const int8 *> image.data, image, t, n_ic, cleared)
-    elif p.pixel == UINT16:
-        gather_from(p, strip, <const uint16 *> image.data, image, t, n_ic, cleared)
-    elif p.pixel == INT16:
-        gather_from(p, strip, <const int16 *> image.data, image, t, n_ic, cleared)
-    elif INTEGERS:
-        pass
-    elif p.pixel == FLOAT16:
-        gather_from(p, strip, <const half *> image.data, image, t, n_ic, cleared)
-    elif p.pixel == BFLOAT16:
-        gather_from(p, strip, <const brain *> image.data, image, t, n_ic, cleared)
-    elif real is f64:
-        if p.pixel == UINT32:
-            gather_from(p, strip, <const uint32 *> image.data, image, t, n_ic, cleared)
-        elif p.pixel == INT32:
-            gather_from(p, strip, <const int32 *> image.data, image, t, n_ic, cleared)
-        elif p.pixel == UINT64:
-            gather_from(p, strip, <const uint64 *> image.data, image, t, n_ic, cleared)
-        else:
-            gather_from(p, strip, <const int64 *> image.data, image, t, n_ic, cleared)
+    if not INTEGERS and p.role == DEPTHWISE_CHANNELS:
+        gather_channels_strip(p, strip, image, t, n_ic)
+    elif is_dense(image):
+        gather_dense_strip(p, strip, image, t, n_ic, cleared)
+    else:
+        gather_strip(p, strip, image, t, n_ic)
 
 
 cdef void store_tile(

@@ -28,11 +28,12 @@ from pyconv._ahead cimport Ahead
 from pyconv._denormals cimport FLUSHING, float_state, rounds_down, set_float_state
 from pyconv._depthwise cimport MAX_ROWS, channels_fits, depthwise_fits
 from pyconv._instances cimport depthwise_exists
-from pyconv._lowered cimport FLOAT32, FLOAT64, Call, Lowered, Task, Weights, decode, flattened, is_split, overhang_of
+from pyconv._lowered cimport Call, Lowered, Task, Weights, decode, flattened, is_split, overhang_of
 from pyconv._split cimport split, start_of
 from pyconv._strip cimport Axis, Image, Segment
 from pyconv._tile cimport DEPTHWISE, DEPTHWISE_CHANNELS, MAX_M, MAX_NV, OC_VECTOR, OW_VECTOR, tile_fits
 from pyconv._vector cimport INTEGERS, VECTOR_BYTES, f32, f64, real
+from pyconv._widen cimport FLOAT32, FLOAT64
 
 cdef extern from "omp.h" nogil:
     int omp_get_max_threads()
@@ -94,6 +95,10 @@ cdef inline void run_task_of(
     q.part_space = scratch + p.thread_bytes
     q.tile_pitch = p.tile_bytes // <Py_ssize_t> sizeof(real) if p.n_ic_blk > 1 or p.ic_slice < p.icg else 0
     image.data = call.x + t.n * call.x_stride[0]
+    image.dtype, image.size = p.pixel, p.pixel_bytes
+    image.widen = NULL
+    if p.pixel != p.dtype:
+        image.widen = widen_f32 if real is f32 else widen_f64
     image.ic_pair = call.x_pair
     image.ic_stride = call.x_stride[1]
     image.ih_stride = call.x_stride[2]

@@ -7,21 +7,6 @@ from pyconv._split cimport Split, size_of, start_of
 from pyconv._strip cimport Axis
 from pyconv._tile cimport DEPTHWISE_CHANNELS, MAX_NV, OC_VECTOR
 
-cdef enum:
-    FLOAT32
-    FLOAT64
-    BOOL
-    UINT8
-    INT8
-    UINT16
-    INT16
-    UINT32
-    INT32
-    UINT64
-    INT64
-    FLOAT16
-    BFLOAT16
-
 
 cdef struct Lowered:
     int role, dtype, pixel, result, NV  # dtypes of the accumulator, the image and the output

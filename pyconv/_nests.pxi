@@ -9,9 +9,10 @@ from libc.string cimport memset
 from pyconv._ahead cimport LINE, Ahead, expect_nothing, expect_weights
 from pyconv._lowered cimport Call, Lowered, Task, decode, is_split
 from pyconv._split cimport Split, size_of, split_by, start_of
-from pyconv._strip cimport PAGE, Image, channel_at, uint32, uint64
+from pyconv._strip cimport PAGE, Image, channel_at
 from pyconv._tile cimport OC_VECTOR, OW_VECTOR, Run, Taps
 from pyconv._vector cimport INTEGERS, VECTOR_BYTES, f32, real
+from pyconv._widen cimport uint32, uint64
 
 cdef enum:
     PAGES_AT_ONCE = 16  # a first level translation buffer holds 48 or more

@@ -10,10 +10,9 @@ from libc.string cimport memcpy
 
 from pyconv._copy cimport copy_few, copy_row
 from pyconv._half cimport brain, half, narrow_halves, to_brain
-from pyconv._lowered cimport BFLOAT16, FLOAT16, INT8, INT16, UINT8, UINT16
-from pyconv._strip cimport uint16, uint8
 from pyconv._tile cimport MAX_NV
 from pyconv._vector cimport VECTOR_BYTES, f32, f32v, real, transpose8, transpose8_to, transpose16_to
+from pyconv._widen cimport BFLOAT16, FLOAT16, INT8, INT16, UINT8, UINT16, uint16, uint8
 
 
 cdef inline void scatter_columns(

@@ -18,33 +18,9 @@
 from libc.string cimport memset
 
 from pyconv._copy cimport clear_ends, copy_even, copy_phases, copy_row, copy_rows
-from pyconv._half cimport brain, from_brain, from_half, half, widen_even_halves, widen_halves
 from pyconv._vector cimport (
     VECTOR_BYTES, f32, f32v, f64, real, transpose8_to, transpose16_to, transpose_octets_to, transpose_quads_to,
 )
-
-ctypedef unsigned char uint8
-ctypedef signed char int8
-ctypedef unsigned short uint16
-ctypedef short int16
-ctypedef unsigned int uint32
-ctypedef int int32
-ctypedef unsigned long long uint64
-ctypedef long long int64
-
-ctypedef fused pixel:
-    f32
-    f64
-    uint8
-    int8
-    uint16
-    int16
-    uint32
-    int32
-    uint64
-    int64
-    half
-    brain
 
 cdef enum:
     ZEROS = 0
@@ -73,8 +49,18 @@ cdef struct Axis:
     Segment *segments
 
 
+# `widen_as` of _widen.pxd. By address, because it is too large to be inlined wherever elements are read.
+ctypedef void (*Widen)(
+    int dtype, void *slots, Py_ssize_t pitch, const char *lines, Py_ssize_t line_pitch, Py_ssize_t n_lines,
+    Py_ssize_t stride, Py_ssize_t n,
+) noexcept nogil
+
+
 cdef struct Image:
     const char *data  # of channel 0
+    int dtype
+    Py_ssize_t size  # of an element
+    Widen widen  # NULL where elements are of the dtype of the sums
     Py_ssize_t ic  # the first channel to be gathered
     Py_ssize_t ic_pair, ic_stride, ih_stride, iw_stride  # bytes, as in `channel_at`
     int padding_mode
@@ -127,56 +113,68 @@ cdef inline Py_ssize_t source_of(int padding_mode, Py_ssize_t i, Py_ssize_t exte
     return -1
 
 
-cdef inline void put(real *slot, const pixel *value) noexcept nogil:
-    # An element of the image, widened to the accumulator's dtype.
-    if pixel is half:
-        slot[0] = from_half(value[0])
-    elif pixel is brain:
-        slot[0] = from_brain(value[0])
-    else:
-        slot[0] = <real> value[0]
-
-
-cdef inline bint is_padded(const Span *span) noexcept nogil:
-    return span.low > 0 or span.high < span.count
-
-
-cdef inline void gather_border(
-    real *slots, const pixel *line, const Image *image, const Axis *cols, const Span *span,
-    Py_ssize_t begin, Py_ssize_t end,
+cdef inline void gather_lines(
+    const Image *image, real *slots, Py_ssize_t pitch, const char *lines, Py_ssize_t line_pitch, Py_ssize_t n_lines,
+    Py_ssize_t stride, Py_ssize_t n,
 ) noexcept nogil:
-    cdef Py_ssize_t j, source
-    for j in range(begin, end):
-        source = source_of(image.padding_mode, span.first + j * cols.step, cols.extent)
-        if source < 0:
-            slots[j] = 0
-        else:
-            put(slots + j, <const pixel *> (<const char *> line + source * image.iw_stride))
-
-
-cdef inline void gather_inside(
-    real *slots, const pixel *line, Py_ssize_t stride, Py_ssize_t n,
-) noexcept nogil:
-    cdef Py_ssize_t j
-    if stride == sizeof(pixel):
-        if pixel is real:
-            copy_row(<char *> slots, line, n)
-        elif pixel is half and real is f32:
-            widen_halves(<float *> slots, line, n)
-        else:
-            for j in range(n):
-                put(slots + j, line + j)
-    elif stride == 2 * sizeof(pixel):
-        if pixel is real:
-            copy_even(slots, line, n)
-        elif pixel is half and real is f32:
-            widen_even_halves(<float *> slots, line, n)
-        else:
-            for j in range(n):
-                put(slots + j, line + 2 * j)
+    # Lines of n elements: `pitch` slots apart there, `line_pitch` bytes apart here, and elements `stride` bytes.
+    cdef Py_ssize_t _i, j
+    if image.widen != NULL:
+        image.widen(image.dtype, slots, pitch, lines, line_pitch, n_lines, stride, n)
+    elif stride == sizeof(real):
+        copy_rows(slots, pitch, <const real *> lines, line_pitch, n_lines, n)
     else:
-        for j in range(n):
-            put(slots + j, <const pixel *> (<const char *> line + j * stride))
+        for _i in range(n_lines):
+            if stride == 2 * sizeof(real):
+                copy_even(slots, <const real *> lines, n)
+            else:
+                for j in range(n):
+                    slots[j] = (<const real *> (lines + j * stride))[0]
+            slots = slots + pitch
+            lines = lines + line_pitch
+
+
+cdef inline void gather_planes(
+    const Image *image, real *slots, Py_ssize_t ic_pitch, const char *line, Py_ssize_t n_ic, Py_ssize_t stride,
+    Py_ssize_t n,
+) noexcept nogil:
+    # n elements of each channel, `stride` bytes apart, from one of channel 0 on.
+    cdef Py_ssize_t ic
+    if is_regular(image):
+        gather_lines(image, slots, ic_pitch, line + channel_of(image, 0), image.ic_stride, n_ic, stride, n)
+    else:
+        for ic in range(n_ic):
+            gather_lines(image, slots + ic * ic_pitch, 0, line + channel_of(image, ic), 0, 1, stride, n)
+
+
+cdef inline void gather_borders(
+    const Image *image, real *slots, Py_ssize_t ic_pitch, const char *line, Py_ssize_t n_ic, const Axis *cols,
+    const Span *span, Py_ssize_t overhang,
+) noexcept nogil:
+    # What lies in the padding. The pixels that stand there are one distance apart on each side: forwards, backwards, or
+    # none.
+    cdef:
+        Py_ssize_t ic, begin, n, i, first, second
+        int side
+    if image.padding_mode == ZEROS:
+        for ic in range(n_ic):
+            clear_ends(slots + ic * ic_pitch, span.low, span.high, span.count + overhang)
+        return
+    for side in range(2):
+        begin = span.high if side else 0
+        n = (span.count if side else span.low) - begin
+        if n > 0:
+            i = span.first + begin * cols.step
+            first = second = source_of(image.padding_mode, i, cols.extent)
+            if n > 1:
+                second = source_of(image.padding_mode, i + cols.step, cols.extent)
+            gather_planes(
+                image, slots + begin, ic_pitch, line + first * image.iw_stride, n_ic,
+                (second - first) * image.iw_stride, n,
+            )
+    if overhang:
+        for ic in range(n_ic):
+            clear_ends(slots + ic * ic_pitch + span.count, 0, 0, overhang)
 
 
 cdef inline void transpose_one_by_one(
@@ -254,117 +252,108 @@ cdef enum:
 
 
 cdef inline void widen_inside(
-    f32 *slots, Py_ssize_t ic_pitch, const pixel *line, Py_ssize_t stride, Py_ssize_t n_ic, Py_ssize_t n,
+    f32 *slots, Py_ssize_t ic_pitch, const char *line, const Image *image, Py_ssize_t stride, Py_ssize_t n_ic,
+    Py_ssize_t n,
 ) noexcept nogil:
     # Channels-last of another dtype: some pixels at a time are widened as they lie, with what is between them, and then
     # transposed (measured: layers take 0 to 26 % less time than element by element; with sums of 8 bytes, which have
     # half as many lanes, up to 20 % more).
     cdef:
         f32 part[WIDENED]
-        Py_ssize_t step = stride // <Py_ssize_t> sizeof(pixel)
+        Py_ssize_t step = stride // image.size
         Py_ssize_t at_once = 1 + (WIDENED - n_ic) // step
         Py_ssize_t k, few
-        const pixel *source
     for k in range((n + at_once - 1) // at_once):
         few = min(at_once, n - k * at_once)
-        source = line + k * at_once * step
-        gather_inside(&part[0], source, sizeof(pixel), (few - 1) * step + n_ic)
+        gather_lines(image, part, 0, line + k * at_once * stride, 0, 1, image.size, (few - 1) * step + n_ic)
         transpose_inside(slots + k * at_once, ic_pitch, <const f32 *> part, step * sizeof(f32), n_ic, few)
 
 
 cdef inline void gather_row(
-    real *row, Py_ssize_t ic_pitch, const pixel *line, const Image *image, const Axis *cols, const Span *known,
+    real *row, Py_ssize_t ic_pitch, const char *line, const Image *image, const Axis *cols, const Span *known,
     Py_ssize_t n_ic, Py_ssize_t start, Py_ssize_t n, Py_ssize_t overhang,
 ) noexcept nogil:
     # One row of the image, all channels: output columns [start, start + n), then zeros for `overhang` more. `known` are
     # the spans of the first KNOWN_SPANS segments.
     cdef:
-        Py_ssize_t s, ic, j
-        bint borders, zeros, filled
+        Py_ssize_t s, n_inside
+        Py_ssize_t size = image.size
         Py_ssize_t stride = cols.step * image.iw_stride
-        bint regular = is_regular(image)
-        bint channels_last = regular and n_ic > 1 and image.ic_stride == sizeof(pixel) and stride != sizeof(pixel)
-        Py_ssize_t size = sizeof(pixel)
+        bint channels_last = is_regular(image) and n_ic > 1 and image.ic_stride == size and stride != size
         # Whether no more than half of what lies from pixel to pixel is between them.
         bint compact = stride % size == 0 and 0 < stride <= min(PAGE, 2 * n_ic * size) and n_ic <= WIDENED
         Span span
         real *slots
-        const pixel *channel
-        const pixel *inside
-        const real *first
+        const char *inside
+        const char *first
     for s in range(cols.n_segments):
         span = known[s] if s < KNOWN_SPANS else span_of(cols, &cols.segments[s], start, n)
         slots = row + cols.segments[s].offset
-        inside = line
-        if span.high > span.low:
-            inside = <const pixel *> (<const char *> line + (span.first + span.low * cols.step) * image.iw_stride)
-        borders = is_padded(&span)
-        zeros = image.padding_mode == ZEROS
-        filled = False
-        if pixel is real:
-            first = <const real *> (<const char *> inside + channel_of(image, 0))
-            if regular and stride == sizeof(pixel) and not borders and not overhang:
-                copy_rows(slots, ic_pitch, first, image.ic_stride, n_ic, span.count)
+        if span.low > 0 or span.high < span.count or overhang:
+            gather_borders(image, slots, ic_pitch, line, n_ic, cols, &span, overhang)
+        if span.high <= span.low:
+            continue
+        slots = slots + span.low
+        n_inside = span.high - span.low
+        inside = line + (span.first + span.low * cols.step) * image.iw_stride
+        first = inside + channel_of(image, 0)
+        if channels_last and image.widen == NULL:
+            transpose_inside(slots, ic_pitch, <const real *> first, stride, n_ic, n_inside)
+            continue
+        if real is f32:
+            if channels_last and compact:
+                widen_inside(slots, ic_pitch, first, image, stride, n_ic, n_inside)
                 continue
-            if channels_last and span.high > span.low:
-                transpose_inside(slots + span.low, ic_pitch, first, stride, n_ic, span.high - span.low)
-                filled = True
-        elif real is f32:
-            if channels_last and compact and span.high > span.low:
-                channel = <const pixel *> (<const char *> inside + channel_of(image, 0))
-                widen_inside(slots + span.low, ic_pitch, channel, stride, n_ic, span.high - span.low)
-                filled = True
-        for ic in range(n_ic):
-            if zeros and not filled:
-                if borders or overhang:
-                    clear_ends(slots, span.low, span.high, span.count + overhang)
-            elif borders or overhang:
-                channel = <const pixel *> (<const char *> line + channel_of(image, ic))
-                gather_border(slots, channel, image, cols, &span, 0, span.low)
-                gather_border(slots, channel, image, cols, &span, span.high, span.count)
-                for j in range(span.count, span.count + overhang):
-                    slots[j] = 0
-            if not filled and span.high > span.low:
-                gather_inside(
-                    slots + span.low,
-                    <const pixel *> (<const char *> inside + channel_of(image, ic)),
-                    stride, span.high - span.low,
-                )
-            slots = slots + ic_pitch
+        gather_planes(image, slots, ic_pitch, inside, n_ic, stride, n_inside)
 
 
 cdef inline void gather(
-    real *strip, Py_ssize_t row_pitch, Py_ssize_t ic_pitch, const pixel *tag,
+    real *strip, Py_ssize_t row_pitch, Py_ssize_t ic_pitch,
     const Image *image, const Axis *rows, const Axis *cols, Py_ssize_t n_ic,
     Py_ssize_t oh_start, Py_ssize_t n_oh, Py_ssize_t ow_start, Py_ssize_t n_ow, Py_ssize_t overhang,
 ) noexcept nogil:
     # The strip of output rows [oh_start, oh_start + n_oh) and columns [ow_start, ow_start + n_ow). A vector may read
-    # `overhang` slots past these. `tag` carries the image's dtype only.
+    # `overhang` slots past these.
     cdef:
-        Py_ssize_t s, j, source
+        Py_ssize_t s, j, n, source, pitch, n_planes
         Span span
         Span known[KNOWN_SPANS]
+        const Image *planes
+        const char *line
         real *row
+        Image lines = image[0]
+    # Rows of a single channel that follow one another in the image are gathered as the channels of one row would be.
+    lines.ic = 0
+    lines.ic_stride = rows.step * image.ih_stride
+    lines.ic_pair = 2 * lines.ic_stride
     for s in range(min(cols.n_segments, KNOWN_SPANS)):
         known[s] = span_of(cols, &cols.segments[s], ow_start, n_ow)
     for s in range(rows.n_segments):
         span = span_of(rows, &rows.segments[s], oh_start, n_oh)
         row = strip + rows.segments[s].offset * row_pitch
-        for j in range(span.count):
+        j = 0
+        while j < span.count:
             source = source_of(image.padding_mode, span.first + j * rows.step, rows.extent)
+            n = 1
             if source < 0:
                 memset(row, 0, n_ic * ic_pitch * sizeof(real))
             else:
-                gather_row(
-                    row, ic_pitch, <const pixel *> (image.data + source * image.ih_stride),
-                    image, cols, known, n_ic, ow_start, n_ow, overhang,
-                )
-            row = row + row_pitch
+                planes, pitch, n_planes = image, ic_pitch, n_ic
+                line = image.data + source * image.ih_stride
+                if n_ic == 1 and span.low <= j < span.high:
+                    n = span.high - j
+                    planes, pitch, n_planes = &lines, row_pitch, n
+                    line = line + channel_of(image, 0)
+                gather_row(row, pitch, line, planes, cols, known, n_planes, ow_start, n_ow, overhang)
+            row = row + n * row_pitch
+            j = j + n
 
 
-cdef inline bint is_dense(const Image *image, Py_ssize_t pixel_bytes) noexcept nogil:
-    # Whether `gather_dense` serves: neighbouring pixels, zeros around.
-    return image.iw_stride == pixel_bytes and image.padding_mode == ZEROS and is_regular(image)
+cdef inline bint is_dense(const Image *image) noexcept nogil:
+    # Whether `gather_dense` serves: neighbouring pixels of the dtype of the sums, zeros around.
+    return (
+        image.widen == NULL and image.iw_stride == image.size and image.padding_mode == ZEROS and is_regular(image)
+    )
 
 
 cdef inline void copy_every(real *slots, const real *source, Py_ssize_t step, Py_ssize_t n) noexcept nogil:
@@ -379,7 +368,7 @@ cdef inline void copy_every(real *slots, const real *source, Py_ssize_t step, Py
             slots[j] = source[j * step]
 
 
-cdef inline void gather_lines(
+cdef inline void gather_segment(
     real *row, Py_ssize_t row_pitch, Py_ssize_t ic_pitch, const char *line, Py_ssize_t row_step, Py_ssize_t ic_stride,
     const Axis *cols, Py_ssize_t segment, const Span *part, Py_ssize_t n_rows, Py_ssize_t n_ic, Py_ssize_t end,
 ) noexcept nogil:
@@ -515,7 +504,7 @@ cdef inline void gather_dense(
         else:
             for k in range(cols.n_segments):
                 part = span_of(cols, &cols.segments[k], ow_start, n_ow)
-                gather_lines(
+                gather_segment(
                     row, row_pitch, ic_pitch, line, row_step, image.ic_stride, cols, k, &part, span.high - span.low,
                     n_ic, part.high - part.low if cleared else part.count + overhang,
                 )

@@ -9,6 +9,7 @@ follow from them, and no argument keeps its default for long.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -388,6 +389,20 @@ def _strips_of_groups() -> Iterator[Case]:
         )
 
 
+def _lines_of_any_dtype() -> Iterator[Case]:
+    # Widened, and repeated into the padding, several lines at a time: the channels of a row, or the rows of a channel,
+    # which may be neighbours, too.
+    for src_dtype, mode, stride in product(
+        ("", "bool", "int16"), ("zeros", "reflect", "replicate", "circular"), ((1, 1), (2, 2), (1, 3))
+    ):
+        arguments = {"src_dtype": src_dtype, "padding_mode": mode, "stride": stride, "padding": (4, 5)}
+        for layout in ("C", "channels_last", "negative"):
+            yield _case((5, 3), (11, 19), (3, 4), x_layout=layout, **arguments)
+            yield _case((6, 6), (11, 19), (3, 3), groups=6, x_layout=layout, **arguments)
+            yield _case((40, 40), (9, 10), (3, 3), groups=40, x_layout=layout, **arguments)
+        yield Case((1, 1, 23, 10), (2, 1, 3, 3), x_layout="F", **arguments)
+
+
 def _pairs_of_tiles() -> Iterator[Case]:
     # Two tiles of one size, the second of which moves back to end with the row.
     for width in (9, 10, 12, 15, 18, 20, 28, 30, 44, 60):
@@ -543,5 +558,6 @@ _FAMILIES = (
     _vectors_in_the_image,
     _points_in_the_image,
     _widened_parts,
+    _lines_of_any_dtype,
     _pairs_of_tiles,
 )

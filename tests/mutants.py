@@ -44,8 +44,8 @@ ROOT = TESTS.parent
 
 FILES = (
     "_kernels.pyx", "_nests.pxi", "_depthwise_nests.pxi", "_in_place.pxi", "_doors.pxi", "_strip.pxd", "_copy.pxd",
-    "_tile.pxd", "_depthwise.pxd", "_channels.pxd", "_pack.pxd", "_store.pxd", "_lowered.pxd", "_split.pxd",
-    "_vector.pxd",
+    "_widen.pxd", "_tile.pxd", "_depthwise.pxd", "_channels.pxd", "_pack.pxd", "_store.pxd", "_lowered.pxd",
+    "_split.pxd", "_vector.pxd",
 )  # fmt: skip
 
 # The modules of the level, each with the tests that may see a mistake in it: the fastest killers first.
@@ -96,7 +96,7 @@ UNSEEN_LINES = {
     r"assume\(|in_register|1 < M <= 3|M < NV": "what stays in registers",
     r"tasks_at_once|chunk|PyErr_CheckSignals": "how often Ctrl-C is looked for, how many tasks a thread takes at once",
     r"\bslots = \($|extent\(.*(left|top|bottom|n_oh)|rows \* \($": "whether a frame is worth it: the same bits without",
-    r"\blines\b|\bsets\b|\broom\(|pitch // 2": "whether pixels displace each other in the cache",
+    r"\blines = p\.|\bsets\b|\broom\(|pitch // 2": "whether pixels displace each other in the cache",
     r"PAGES_AT_ONCE": "how many channels are gathered before the next panel",
 }
 
