@@ -19,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from pyconv._line import Line, lay_flat, lay_out
+from pyconv._line import Line, lay_flat, lay_out, length_of
 from pyconv._problem import ConvProblem
 from pyconv._tiles import CACHE_LINE, L2_STREAM, Caches, Tile, ceil_div, item_size, round_up
 
@@ -84,7 +84,7 @@ def choose_blocks(p: ConvProblem, tile: Tile, caches: Caches, threads: int, x_ch
         tasks = p.mb * ceil_div(g, g_blk)
     # Channel vectors: the sums of a band of rows in half of the first level cache, the pixels in the other.
     band = max(1, min(oh_blk, caches.l1 // 2 // (ow_blk * tile.vector_bytes))) if tile.role == "dc" else 1
-    rows = _rows(p, oh_blk, slot)
+    rows = lay_out(*_row_axis(p, oh_blk, slot))
     flat = not panel and oh_blk > 1 and ow_blk == p.ow and _may_be_flat(p, tile, caches)
     if flat:
         rows, cols = lay_flat(rows, cols, oh_blk, ow_blk, tile.overhang)
@@ -117,18 +117,18 @@ def _channel_bytes(p: ConvProblem, tile: Tile) -> int:
     return p.kh * p.kw * tile.NV * tile.vector_bytes
 
 
-def _rows(p: ConvProblem, oh_blk: int, slot: int) -> Line:
-    """Lay out the rows of a strip. Channels of one pixel stay together: its neighbours may lie a stride apart."""
+def _row_axis(p: ConvProblem, oh_blk: int, slot: int) -> tuple[int, int, int, int]:
+    """Describe the rows of a strip. Channels of one pixel stay together: its neighbours may lie a stride apart."""
     if slot > 1:
-        return lay_out(p.kh, 1, p.dh, (oh_blk - 1) * p.sh + 1)
-    return lay_out(p.kh, p.sh, p.dh, oh_blk)
+        return p.kh, 1, p.dh, (oh_blk - 1) * p.sh + 1
+    return p.kh, p.sh, p.dh, oh_blk
 
 
-def _cols(p: ConvProblem, ow_blk: int, slot: int, overhang: int) -> Line:
-    """Lay out the columns of a strip."""
+def _col_axis(p: ConvProblem, ow_blk: int, slot: int, overhang: int) -> tuple[int, int, int, int, int]:
+    """Describe the columns of a strip."""
     if slot > 1:
-        return lay_out(p.kw, 1, p.dw, (ow_blk - 1) * p.sw + 1)
-    return lay_out(p.kw, p.sw, p.dw, ow_blk, overhang)
+        return p.kw, 1, p.dw, (ow_blk - 1) * p.sw + 1, 0
+    return p.kw, p.sw, p.dw, ow_blk, overhang
 
 
 def _slot(p: ConvProblem, tile: Tile, caches: Caches) -> int:
@@ -158,13 +158,13 @@ def _groups_of_a_strip(p: ConvProblem, tile: Tile, caches: Caches, threads: int)
     if tile.role not in ("oc", "ow") or p.of_patches or _in_passes(p, tile, caches, 0):
         return 1
     half = caches.l2 // 2 // item_size(p)
-    columns = _cols(p, p.ow, 1, tile.overhang).length
+    columns = length_of(*_col_axis(p, p.ow, 1, tile.overhang))
     neighbours = _NEIGHBOURS * p.g // (p.ic * item_size(p))
     n = min(p.g, neighbours, p.mb * p.g // (2 * threads if threads > 1 else 1))  # every thread has two strips
     n = ceil_div(p.g, ceil_div(p.g, max(1, n)))
 
     def fits(oh_blk: int) -> bool:
-        return n * p.ic // p.g * _rows(p, oh_blk, 1).length * columns <= half
+        return n * p.ic // p.g * length_of(*_row_axis(p, oh_blk, 1)) * columns <= half
 
     return n if n > 1 and (fits(p.oh) or (p.sw > 1 and fits(_least_rows(p)))) else 1
 
@@ -225,16 +225,16 @@ def _strip(p: ConvProblem, tile: Tile, caches: Caches, slot: int, g_strip: int) 
         most = share = half
     elif p.kh == 1 or slot > 1:
         most = half = share = l2 // 2 if slot == 1 and overhang and weights > l2 // 2 else share
-        if slot == 1 and not overhang and weights >= l2 and p.oh * icg * _cols(p, p.ow, slot, 0).length <= l2:
+        if slot == 1 and not overhang and weights >= l2 and p.oh * icg * length_of(*_col_axis(p, p.ow, slot, 0)) <= l2:
             most, half, share, longest = l2, l2, l2, p.ow
     elif weights > 2 * l2:
         most = half = share = l2
 
     def row(ow_blk: int) -> int:
-        return g_strip * icg * _cols(p, ow_blk, slot, overhang).length
+        return g_strip * icg * length_of(*_col_axis(p, ow_blk, slot, overhang))
 
     def slots(oh_blk: int, ow_blk: int) -> int:
-        return _rows(p, oh_blk, slot).length * row(ow_blk)
+        return length_of(*_row_axis(p, oh_blk, slot)) * row(ow_blk)
 
     units = ceil_div(p.ow, unit)
     least = _least_rows(p)
@@ -287,10 +287,10 @@ def _columns(
     long = tile.role == "oc" and p.kw == p.kh == 1 and ow_blk > _LONGEST * _line(p)
     sparse = _is_sparse(p, tile, caches)
     if deep or (long and (sparse or (column * ow_blk > caches.l1 // 2 and not x_channels_last))):
-        return tile.pixels, _cols(p, tile.pixels, slot, 0)
+        return tile.pixels, lay_out(*_col_axis(p, tile.pixels, slot, 0))
     if sparse and ow_blk > _line(p):
         ow_blk = round_up(ow_blk, _line(p))
-    return 0, _cols(p, ow_blk, slot, tile.overhang)
+    return 0, lay_out(*_col_axis(p, ow_blk, slot, tile.overhang))
 
 
 _TAPS_PER_PASS = 512
@@ -326,7 +326,7 @@ def _passes(p: ConvProblem, tile: Tile, caches: Caches, row_sums: int, cols: Lin
     most = max(share // _channel_bytes(p, tile), ceil_div(_TAPS_PER_PASS, p.kh * p.kw))
     ic_blk = ceil_div(icg, ceil_div(icg, most))
     oh_blk, n_oc_task = _rows_and_tasks(p, tile.n_oc_blk(p), caches.l2 // 2 // row_sums)
-    fitting = caches.l2 // item_size(p) // (_rows(p, oh_blk, 1).length * cols.length)
+    fitting = caches.l2 // item_size(p) // (length_of(*_row_axis(p, oh_blk, 1)) * cols.length)
     return oh_blk, min(ic_blk, max(1, fitting)), n_oc_task
 
 

@@ -6,6 +6,7 @@ ml_dtypes is known by its name, too, so that nothing need be imported.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -25,32 +26,38 @@ ACCUMULATOR: Final = {
 # Of what NumPy has itself: told faster than by a name. Each C type of an integer has a letter of its own.
 NATIVE: Final = frozenset(map(np.dtype, "?bBhHiIlLqQefdFD"))
 _SHORT_FLOATS: Final = frozenset(("float16", "bfloat16"))
-_ITEM_SIZE: Final = {"bfloat16": 2}
+_ITEM_SIZE: Final = {name: 2 if name == "bfloat16" else np.dtype(name).itemsize for name in ("bool", *ACCUMULATOR)}
+
+
+@lru_cache(maxsize=256)
+def name_of(dtype: np.dtype[Any]) -> str:
+    """Name a dtype: NumPy puts its names together anew each time, which takes microseconds."""
+    return dtype.name
 
 
 def is_float(dtype: np.dtype[Any]) -> bool:
     """Tell whether a layer's parameters may have this dtype."""
-    return dtype.kind in "fcV" and dtype.name in ACCUMULATOR
+    return dtype.kind in "fcV" and name_of(dtype) in ACCUMULATOR
 
 
 def is_parameter(dtype: np.dtype[Any]) -> bool:
     """Tell whether weights may have this dtype."""
-    return dtype.name in ACCUMULATOR
+    return name_of(dtype) in ACCUMULATOR
 
 
 def is_image(dtype: np.dtype[Any]) -> bool:
     """Tell whether an image may have this dtype: that of some weights, or bool."""
-    return dtype in NATIVE or dtype.name in ACCUMULATOR
+    return dtype in NATIVE or name_of(dtype) in ACCUMULATOR
 
 
 def plain(dtype: np.dtype[Any]) -> np.dtype[Any]:
     """Return the dtype without the metadata that equal dtypes may differ in."""
-    return dtype if dtype.name == "bfloat16" else np.dtype(dtype.name)
+    return dtype if name_of(dtype) == "bfloat16" else np.dtype(name_of(dtype))
 
 
 def item_size(name: str) -> int:
     """Bytes of one element of the dtype of that name."""
-    return _ITEM_SIZE.get(name) or np.dtype(name).itemsize
+    return _ITEM_SIZE[name]
 
 
 def is_complex(name: str) -> bool:

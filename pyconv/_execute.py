@@ -60,14 +60,17 @@ def aligned_empty(shape: tuple[int, ...], dtype: str | np.dtype[Any]) -> Array:
     return aligned
 
 
-def empty_result(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
-    """Make an uninitialised array: aligned where its size makes up for the microsecond that this takes.
+def is_worth_aligning(shape: tuple[int, ...], dtype: np.dtype[Any]) -> bool:
+    """Whether the size of an array to be filled makes up for the microseconds that it takes to align it.
 
     A vector stored across two cache lines takes twice as long as one within a line.
     """
-    if math.prod(shape) * dtype.itemsize < _ALIGNED_RESULT:
-        return np.empty(shape, dtype)
-    return aligned_empty(shape, dtype)
+    return math.prod(shape) * dtype.itemsize >= _ALIGNED_RESULT
+
+
+def empty_result(shape: tuple[int, ...], dtype: np.dtype[Any], aligned: bool) -> Array:
+    """Make an uninitialised array for what a call computes."""
+    return aligned_empty(shape, dtype) if aligned else np.empty(shape, dtype)
 
 
 def _one_row(problem: ConvProblem) -> ConvProblem | None:
@@ -92,10 +95,11 @@ def plan_of(problem: ConvProblem) -> Plan:
 class Step(NamedTuple):
     """A job's plan in the state that the process is in, ready to be run."""
 
-    threads: int
+    threads: int  # that it may use
     build: Kernels
     caches: Caches
     plan: Plan
+    used_threads: int
     packing: str
     packs_in_tasks: bool
     packed_size: int
@@ -107,8 +111,25 @@ class Step(NamedTuple):
         """Look up what a call needs of a plan: its properties take time."""
         dtype = np.dtype(plan.problem.dtype)
         return cls(
-            threads, build, CACHES, plan, plan.packing, plan.packs_in_tasks, plan.packed_size, dtype, _lower(plan)
-        )
+            threads, build, CACHES, plan, plan.blocks.threads, plan.packing, plan.packs_in_tasks, plan.packed_size,
+            dtype, _lower(plan),
+        )  # fmt: skip
+
+    def run(
+        self, x: Array, weight: Array, bias: Array | None, out: Array, axes: int, packs: Packs | None = None
+    ) -> None:
+        """Carry it out on arrays of the dtypes that the kernels know."""
+        if packs is not None:
+            packed = packs.get(self.packing)
+            if packed is None:
+                packed = packs[self.packing] = _pack(self, weight, bias)
+        elif self.packs_in_tasks:
+            weight, bias = _summed(self, weight, bias)
+            self.convolution.call_packing(x, weight, bias, out, self.used_threads, axes, is_flushing())
+            return
+        else:
+            packed = _pack(self, weight, bias)
+        self.convolution(x, packed, out, self.used_threads, axes, is_flushing())
 
 
 class Job:
@@ -175,27 +196,9 @@ class Job:
         """
         if not self._problem.mb:
             return
-        step = self.step(num_threads)
         if self._narrow:
             x, out = _dtypes.bits(x), _dtypes.bits(out)
-        _convolve(step, x, weight, bias, out, self._axes, packs)
-
-
-def _convolve(
-    step: Step, x: Array, weight: Array, bias: Array | None, out: Array, axes: int, packs: Packs | None
-) -> None:
-    threads = step.plan.blocks.threads
-    if packs is not None:
-        packed = packs.get(step.packing)
-        if packed is None:
-            packed = packs[step.packing] = _pack(step, weight, bias)
-    elif step.packs_in_tasks:
-        weight, bias = _summed(step, weight, bias)
-        step.convolution.call_packing(x, weight, bias, out, threads, axes, is_flushing())
-        return
-    else:
-        packed = _pack(step, weight, bias)
-    step.convolution(x, packed, out, threads, axes, is_flushing())
+        self.step(num_threads).run(x, weight, bias, out, self._axes, packs)
 
 
 def _summed(step: Step, weight: Array, bias: Array | None) -> tuple[Array, Array | None]:
@@ -210,7 +213,8 @@ def _summed(step: Step, weight: Array, bias: Array | None) -> tuple[Array, Array
 
 def _pack(step: Step, weight: Array, bias: Array | None) -> Array:
     """Return bias and weights in the order in which the kernel reads them."""
-    packed = empty_result((step.packed_size,), step.dtype)
+    shape = (step.packed_size,)
+    packed = empty_result(shape, step.dtype, is_worth_aligning(shape, step.dtype))
     weight, bias = _summed(step, weight, bias)
     step.convolution.pack(weight, bias, packed, step.plan.blocks.threads if packed.nbytes >= _SHARED_PACKING else 1)
     return packed
@@ -232,4 +236,4 @@ def job_for(problem: ConvProblem, axes: int, x: Layout, out: Layout) -> Job:
 def run(plan: Plan, x: Array, weight: Array, bias: Array | None, out: Array, packs: Packs | None = None) -> None:
     """Carry out one plan on arrays (mb, ic, ih, iw), (oc, ic // g, kh, kw), (oc,) and (mb, oc, oh, ow)."""
     step = Step.of(plan, plan.blocks.threads, kernels())
-    _convolve(step, _dtypes.bits(x), weight, bias, _dtypes.bits(out), 2, packs)
+    step.run(_dtypes.bits(x), weight, bias, _dtypes.bits(out), 2, packs)

@@ -157,16 +157,17 @@ class ConvNd:
     def _operator(self, state: _State, weight: NDArray[Any], bias: NDArray[Any] | None) -> Operator:
         """Return what the parameters and settings determine. A frozen layer remembers it while they are the same."""
         known = self._known
-        if (
-            known is not None
-            and known.state is state
-            and known.stride is self.stride
-            and known.padding is self.padding
-            and known.dilation is self.dilation
-            and known.groups is self.groups
-            and known.padding_mode is self.padding_mode
-        ):
-            return known.operator
+        if known is not None:
+            of, stride, padding, dilation, groups, padding_mode, operator = known
+            if (
+                of is state
+                and stride is self.stride
+                and padding is self.padding
+                and dilation is self.dilation
+                and groups is self.groups
+                and padding_mode is self.padding_mode
+            ):
+                return operator
         given = self._settings()
         operator = operator_of(self._ndim, weight, bias, _arguments.settings(*given))
         if state.frozen and all(map(_arguments.is_immutable, given)):
@@ -179,7 +180,7 @@ class ConvNd:
 
     def __call__(self, input: ArrayLike, **options: Any) -> NDArray[Any]:
         """Return ``forward(input, **options)``: see there."""
-        return self.forward(input, **options)
+        return self.forward(input, **options) if options else self.forward(input)
 
     def plan(self, input_shape: Sequence[int], dtype: DTypeLike | None = None) -> Plan:
         """Tell how an input of this shape would be computed, without computing it.

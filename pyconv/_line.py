@@ -25,6 +25,7 @@ Lines are counted in slots. One of rows steps from row to row of the strip, whic
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,16 +83,11 @@ def lay_out(taps: int, step: int, dilation: int, block: int, overhang: int = 0) 
         Slots that a vector may read beyond the last position; where vectors read, every line starts on
         the boundary of one, too.
     """
-    offsets = [0] * taps  # first: a kernel too large for memory fails here, at once
-    by_remainder: dict[int, list[int]] = {}
-    for k in range(taps):
-        by_remainder.setdefault(k * dilation % step, []).append(k)
-
+    offsets = [0] * taps
     segments: list[Segment] = []
     length = 0
-    for shared in by_remainder.values():
+    for shared, extra in _by_remainder(taps, step, dilation):
         first = shared[0] * dilation
-        extra = (shared[-1] * dilation - first) // step
         if block + extra <= block * len(shared):
             segments.append(Segment(first, extra, length))
             for k in shared:
@@ -102,5 +98,25 @@ def lay_out(taps: int, step: int, dilation: int, block: int, overhang: int = 0) 
                 segments.append(Segment(k * dilation, 0, length))
                 offsets[k] = length
                 length += block + overhang
+    return Line(tuple(segments), tuple(offsets), length_of(taps, step, dilation, block, overhang))
+
+
+def length_of(taps: int, step: int, dilation: int, block: int, overhang: int = 0) -> int:
+    """Return the length of the line that `lay_out` makes of these."""
+    length = 0
+    for shared, extra in _by_remainder(taps, step, dilation):
+        n_segments, more = (1, extra) if block + extra <= block * len(shared) else (len(shared), 0)
+        length += n_segments * (block + overhang) + more
     vector = overhang + 1
-    return Line(tuple(segments), tuple(offsets), -(-length // vector) * vector)
+    return -(-length // vector) * vector
+
+
+@lru_cache(maxsize=256)
+def _by_remainder(taps: int, step: int, dilation: int) -> list[tuple[list[int], int]]:
+    """Sort the taps by the remainder of the stride that they read, and tell how far those of each reach."""
+    remainders = [0] * taps  # first: a kernel too large for memory fails here, at once
+    shared: dict[int, list[int]] = {}
+    for k in range(taps):
+        remainders[k] = k * dilation % step
+        shared.setdefault(remainders[k], []).append(k)
+    return [(some, (some[-1] - some[0]) * dilation // step) for some in shared.values()]

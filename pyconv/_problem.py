@@ -24,7 +24,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 
 from pyconv._arguments import check_dtypes, per_axis
-from pyconv._dtypes import ACCUMULATOR
+from pyconv._dtypes import ACCUMULATOR, name_of
 from pyconv._errors import ConvError
 
 if TYPE_CHECKING:
@@ -166,8 +166,8 @@ def conv_problem(
         sh=min(sh, rh + 1), sw=min(sw, rw + 1),
         dh=dh if kh > 1 else 1, dw=dw if kw > 1 else 1,
         pt=pt, pb=pb, pl=pl, pr=pr,
-        padding_mode=padding_mode, dtype=ACCUMULATOR[weight_dtype.name],
-        src_dtype=input_dtype.name, dst_dtype=weight_dtype.name,
+        padding_mode=padding_mode, dtype=ACCUMULATOR[name_of(weight_dtype)],
+        src_dtype=name_of(input_dtype), dst_dtype=name_of(weight_dtype),
     )  # fmt: skip
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from pyconv import _dtypes
 from pyconv._problem import ConvProblem
@@ -152,7 +153,7 @@ class TileTable:
 
     def most(self, role: str) -> tuple[int, ...]:
         """Return the largest M for NV = 1, 2, 3, 4; 0 where none fits, or the build has no such role."""
-        return dict(self.largest).get(role, (0,) * _MAX_NV)
+        return next((row for name, row in self.largest if name == role), (0,) * _MAX_NV)
 
     def tile(self, p: ConvProblem, role: str, nv: int, m: int | None = None) -> Tile:
         """Return the tile of this role with up to nv vectors, and with as many scalars as fit or at most m."""
@@ -171,7 +172,8 @@ class Caches:
     l2: int
 
 
-def tile_cycles(m: int, nv: int, vector_loads: float, table: TileTable) -> float:
+@lru_cache(maxsize=1024)
+def tile_cycles(m: int, nv: int, vector_loads: float, vector_bytes: int, fmas: int) -> float:
     """Cycles that a tile of m scalars and nv vectors takes for one tap.
 
     One or two multiply-adds are issued a cycle, four instructions in all. An accumulator is ready again after 4 or 5
@@ -180,10 +182,10 @@ def tile_cycles(m: int, nv: int, vector_loads: float, table: TileTable) -> float
     such where the units are as wide, and as a load of 4 bytes where they are not. The loop itself adds up to 3
     instructions.
     """
-    wide = min(2, 64 // table.vector_bytes)
-    loads = m / max(wide, 2 // table.fmas) + vector_loads / wide
+    wide = min(2, 64 // vector_bytes)
+    loads = m / max(wide, 2 // fmas) + vector_loads / wide
     chains = m * nv
-    return max(chains / table.fmas, loads, 5.0 + (0.5 if chains in (7, 9) else 0), (chains + m + nv + 3) / 4)
+    return max(chains / fmas, loads, 5.0 + (0.5 if chains in (7, 9) else 0), (chains + m + nv + 3) / 4)
 
 
 def store_cycles(m: int, nv: int, lanes: int, vector_bytes: int, transposed: bool, multiplying: float) -> float:
@@ -207,7 +209,7 @@ def even_tails(n: int, most: int) -> list[tuple[int, int]]:
     parts = ceil_div(n, most)
     big = ceil_div(n, parts)
     n_big = n - parts * (big - 1)
-    return [(size, count) for size, count in ((big, n_big), (big - 1, parts - n_big)) if count]
+    return [(big, n_big)] if n_big == parts else [(big, n_big), (big - 1, parts - n_big)]
 
 
 def row_cycles(p: ConvProblem, table: TileTable, caches: Caches, tile: tuple[str, int], channels_last: bool) -> float:
@@ -225,7 +227,7 @@ def row_cycles(p: ConvProblem, table: TileTable, caches: Caches, tile: tuple[str
     cycles = 0.0
     for v, blocks in even_tails(ceil_div(vectors, lanes), nv):
         for m, tiles in even_tails(scalars, most[v - 1] if role == "oc" else most[nv - 1]):
-            multiplying = taps * tile_cycles(m, v, loads * v, table)
+            multiplying = taps * tile_cycles(m, v, loads * v, table.vector_bytes, table.fmas)
             storing = store_cycles(m, v, lanes, table.vector_bytes, transposed, multiplying)
             cycles += blocks * tiles * (multiplying + storing)
     if role == "ow":  # a row begins anew with each block's weights (measured, 27 taps: 5 %)

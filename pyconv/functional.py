@@ -15,7 +15,7 @@ import numpy as np
 
 from pyconv import _arguments
 from pyconv._dtypes import plain
-from pyconv._execute import Job, empty_result, job_for
+from pyconv._execute import Job, empty_result, is_worth_aligning, job_for
 from pyconv._problem import ConvProblem, conv_problem
 
 if TYPE_CHECKING:
@@ -273,13 +273,14 @@ class Call(NamedTuple):
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
     channels_last: bool
+    aligned: bool  # whether the result starts on a cache line
 
     def empty(self) -> NDArray[Any]:
         """Make an array for the result."""
         if not self.channels_last:
-            return empty_result(self.shape, self.dtype)
+            return empty_result(self.shape, self.dtype, self.aligned)
         *batch, channels, height, width = self.shape
-        memory = empty_result((*batch, height, width, channels), self.dtype)
+        memory = empty_result((*batch, height, width, channels), self.dtype, self.aligned)
         return memory.transpose(*range(len(batch)), -1, -3, -2)
 
 
@@ -300,7 +301,7 @@ def prepare(operator: Operator, shape: tuple[int, ...], strides: tuple[int, ...]
     if channels_last:
         dense = (*dense[:-3], dense[-1], *dense[-3:-1])
     job = job_for(problem, o.ndim, (shape, strides), (result, dense))
-    return Call(problem, job, result, o.weight_dtype, channels_last)
+    return Call(problem, job, result, o.weight_dtype, channels_last, is_worth_aligning(result, o.weight_dtype))
 
 
 def apply(

@@ -35,7 +35,7 @@ from pyconv.selftest.guarded import GuardedMemory
 class TestedMemory(GuardedMemory):
     """Guarded memory that packed weights and results are put into as well."""
 
-    def empty_result(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray:
+    def empty_result(self, shape: tuple[int, ...], dtype: np.dtype[Any], _aligned: bool) -> np.ndarray:
         """Stands in for the package's allocator of packed weights and results."""
         return self(math.prod(shape) * dtype.itemsize).view(dtype).reshape(shape)
 
