@@ -100,7 +100,7 @@ def exactly(value: int | tuple[T, ...], ndim: int, name: str) -> tuple[int | T, 
     remedy = f"; to pad every side by itself write {sides}" if name == "padding" else ""
     raise ConvError(
         f"expected {name} to be a single integer value or a list of {ndim} values to match the "
-        f"convolution dimensions, but got {name}={list(value)}{remedy}"
+        f"convolution dimensions, but got {name}={reprlib.repr(list(value))}{remedy}"
     )
 
 
@@ -113,6 +113,16 @@ def padding(value: object) -> Padding:
     if _is_sequence(value) and any(map(_is_sequence, value)):
         return tuple(_pair(sides, value) for sides in value)
     return integers(value, "padding")
+
+
+def generator(value: Any) -> np.random.Generator:
+    """Take a seed, or a generator as it is."""
+    try:
+        return np.random.default_rng(value)
+    except (TypeError, ValueError) as error:
+        kind = ConvTypeError if isinstance(error, TypeError) else ConvError
+        allowed = "None, a seed (an int of at least 0) or a numpy.random.Generator"
+        raise kind(f"rng must be {allowed}, got {reprlib.repr(value)}") from error
 
 
 def padding_mode(value: object) -> str:

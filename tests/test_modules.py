@@ -167,6 +167,10 @@ def test_the_seed_decides() -> None:
     one, other = (Conv1d(3, 4, 5, rng=7) for _ in range(2))
     np.testing.assert_array_equal(one.weight, other.weight)
     np.testing.assert_array_equal(one.bias, other.bias)
+    with pytest.raises(ConvError, match=r"rng must be None, a seed .* got -1"):
+        Conv1d(3, 4, 5, rng=-1)
+    with pytest.raises(ConvTypeError, match=r"rng must be None, a seed .* got 'seven'"):
+        Conv1d(3, 4, 5, rng="seven")
     rng = np.random.default_rng(7)
     np.testing.assert_array_equal(Conv1d(3, 4, 5, rng=rng).weight, one.weight)
     assert not np.array_equal(Conv1d(3, 4, 5, rng=rng).weight, one.weight)
