@@ -55,9 +55,7 @@ def aligned_empty(shape: tuple[int, ...], dtype: str | np.dtype[Any]) -> Array:
         raw = np.empty(size + _CACHE_LINE, np.uint8)
     except ValueError as error:  # NumPy's word for more than it can count
         raise MemoryError(f"{size} bytes for a convolution") from error
-    start = -kernels().module.address(raw) % _CACHE_LINE
-    aligned: Array = raw[start : start + size].view(dtype).reshape(shape)
-    return aligned
+    return np.ndarray(shape, dtype, raw, -kernels().module.address(raw) % _CACHE_LINE)
 
 
 def is_worth_aligning(shape: tuple[int, ...], dtype: np.dtype[Any]) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+import sysconfig
 from collections.abc import Callable
 
 import pytest
@@ -15,6 +16,9 @@ from _processes import HERE, python
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="memory is read from /proc")
 
 MIB = 1024  # KiB
+# A Python without the GIL has an allocator of its own: it keeps more (measured: after 4,000 calls of random shapes as
+# much as after 40,000), and no other can take its place.
+FREE_THREADED = bool(sysconfig.get_config_var("Py_GIL_DISABLED"))
 CALLS = {"one_shape": 20_000, "random_shapes": 4_000, "errors": 4_000, "layers": 4_000, "callers": 400}
 
 
@@ -26,7 +30,7 @@ def test_nothing_grows(kind: str, record_property: Callable[[str, object], None]
     assert ran.returncode == 0, ran.stderr
     told = json.loads(ran.stdout)
     record_property(f"{count} calls", told)
-    assert told["half"] < MIB / 4 + count / 1000, told
+    assert told["half"] < MIB / (2 if FREE_THREADED else 4) + count / 1000, told
     assert told["total"] < 8 * MIB, told
     (threads, files), (threads_after, files_after) = told["before"], told["after"]
     assert files_after == files, told
@@ -90,6 +94,7 @@ def test_lack_of_memory(mib: int) -> None:
 
 
 @pytest.mark.skipif(shutil.which("cc") is None, reason="needs a C compiler")
+@pytest.mark.skipif(FREE_THREADED, reason="its allocator cannot be replaced by one that fails")
 def test_each_allocation_failing() -> None:
     """An error, nothing lost, the next call right."""
     ran = python(HERE / "_allocations.py")
