@@ -246,9 +246,10 @@ def depthwise_cycles(p: ConvProblem, tile: Tile) -> float:
     """Cycles that the multiply-adds of one channel take, in tiles of rows of vectors of pixels.
 
     For one column of the kernel a tile loads each row of the input, vectors that begin anywhere in a cache line, and
-    each weight for each of its own rows, two loads a cycle. A chain, one for each of its vectors, advances every 4
-    cycles at best; every 5, seeing that 8 chains leave the units idle now and then, and 12 do not (measured: 12 gain 0
-    to 15 % of the time, the more the larger the kernel; the 4 that one row of 28 pixels had, 15 to 30 %).
+    each weight for each of its own rows (the only one of a column once), two loads a cycle. A chain, one for each of
+    its vectors, advances every 4 cycles at best; every 5, seeing that 8 chains leave the units idle now and then, and
+    12 do not (measured: 12 gain 0 to 15 % of the time, the more the larger the kernel; the 4 that one row of 28 pixels
+    had, 15 to 30 %).
     """
     vectors = ceil_div(p.ow, tile.lanes)
     beyond = (1 - 1 / p.kw) * tile.vector_bytes / CACHE_LINE  # the part of vectors that ends in another line
@@ -256,7 +257,8 @@ def depthwise_cycles(p: ConvProblem, tile: Tile) -> float:
     for rows, bands in even_tails(p.oh, tile.largest):
         loaded = (rows - 1) * p.sh + p.kh if p.kh > 1 else rows
         for v, tiles in even_tails(vectors, max(1, min(tile.NV, p.ow // tile.lanes))):
-            loads = (loaded * v * (1 + beyond) + rows * p.kh) / min(2, 64 // tile.vector_bytes)
+            weights = rows * p.kh if p.kh > 1 else 1
+            loads = (loaded * v * (1 + beyond) + weights) / min(2, 64 // tile.vector_bytes)
             cycles += bands * tiles * max(rows * v * p.kh / tile.fmas, loads, 5.0 * p.kh)
     return cycles * p.kw
 
