@@ -6,6 +6,7 @@ knows, or raises. What the arguments mean to each other is the business of `_pro
     integer, positive, integers      a Python int, or a tuple of them
     settings                         all settings of a call, in the order of its arguments
     padding                          the same, a string, or a tuple of (before, after) pairs
+    generator                        a random generator
     array                            a base ndarray: native, aligned, of a supported dtype
     parameter                        a copy for a layer to own, cast to its dtype
     output                           the caller's own array, if a result can be written there
@@ -25,7 +26,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeGuard, TypeVar
 
 import numpy as np
 
-from pyconv._dtypes import NATIVE, is_float, is_image, is_parameter, plain
+from pyconv._dtypes import NAMES, is_float, is_image, is_parameter, plain
 from pyconv._errors import ConvError, ConvTypeError, not_implemented, wrong_type
 
 if TYPE_CHECKING:
@@ -115,16 +116,6 @@ def padding(value: object) -> Padding:
     return integers(value, "padding")
 
 
-def generator(value: Any) -> np.random.Generator:
-    """Take a seed, or a generator as it is."""
-    try:
-        return np.random.default_rng(value)
-    except (TypeError, ValueError) as error:
-        kind = ConvTypeError if isinstance(error, TypeError) else ConvError
-        allowed = "None, a seed (an int of at least 0) or a numpy.random.Generator"
-        raise kind(f"rng must be {allowed}, got {reprlib.repr(value)}") from error
-
-
 def padding_mode(value: object) -> str:
     """Take one of `PADDING_MODES`."""
     if isinstance(value, str) and value in PADDING_MODES:
@@ -144,6 +135,16 @@ def settings(stride: object, pads: object, dilation: object, groups: object, mod
         integer(groups, "groups"),
         padding_mode(mode),
     )
+
+
+def generator(value: Any) -> np.random.Generator:
+    """Take whatever NumPy makes a random generator of."""
+    try:
+        return np.random.default_rng(value)
+    except (TypeError, ValueError) as error:
+        kind = ConvTypeError if isinstance(error, TypeError) else ConvError
+        allowed = "None, a seed (of ints from 0 on), or a generator, bit generator or seed sequence of numpy.random"
+        raise kind(f"rng must be {allowed}, got {reprlib.repr(value)}") from error
 
 
 def is_immutable(setting: object) -> bool:
@@ -209,7 +210,7 @@ def array(value: object, name: str) -> NDArray[Any]:
 
     A copy is made only of what is byte-swapped or misaligned, and keeps the order of the axes.
     """
-    if type(value) is np.ndarray and value.dtype in NATIVE and value.flags.aligned:
+    if type(value) is np.ndarray and value.dtype.num in NAMES and value.dtype.isnative and value.flags.aligned:
         return value
     found = read(value, name)
     native = found.dtype.newbyteorder("=")

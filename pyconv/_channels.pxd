@@ -7,7 +7,9 @@
 from libc.string cimport memcpy, memset
 
 from pyconv._copy cimport copy_pixels
-from pyconv._strip cimport ZEROS, Axis, Image, Span, channel_of, gather_lines, is_regular, source_of, span_of
+from pyconv._strip cimport (
+    ZEROS, Axis, Image, Span, channel_of, gather_line, gather_lines, is_regular, source_of, span_of,
+)
 from pyconv._vector cimport VECTOR_BYTES, f32, f32v, f64v, real, transpose8, vec, zeros_f32, zeros_f64
 
 
@@ -23,10 +25,10 @@ cdef inline void gather_slot(
         return
     line = line + source * image.iw_stride
     if is_regular(image):
-        gather_lines(image, channels, 0, line + channel_of(image, 0), 0, 1, image.ic_stride, n_ch)
+        gather_line(image, channels, line + channel_of(image, 0), image.ic_stride, n_ch)
     else:
         for c in range(n_ch):
-            gather_lines(image, channels + c, 0, line + channel_of(image, c), 0, 1, 0, 1)
+            gather_line(image, channels + c, line + channel_of(image, c), 0, 1)
     for c in range(n_ch, slot):
         channels[c] = 0
 
@@ -81,8 +83,8 @@ cdef inline bint gather_inside_channels(
     real *slots, Py_ssize_t row_pitch, Py_ssize_t slot, const char *first, const Image *image,
     Py_ssize_t n_rows, Py_ssize_t n_cols, Py_ssize_t n_ch,
 ) noexcept nogil:
-    # A rectangle of the image, in whole vectors where either channels or pixels are neighbours; False for parts of
-    # complex numbers.
+    # A rectangle of the image, in whole vectors where either channels or pixels are neighbours; False where channels
+    # are not all one stride apart.
     cdef:
         Py_ssize_t VL = VECTOR_BYTES // sizeof(real)
         Py_ssize_t used = (n_ch + VL - 1) // VL * VL

@@ -7,7 +7,7 @@ from libc.string cimport memset
 
 from pyconv._lowered cimport Call, Lowered, Task
 from pyconv._split cimport Split, size_of, split_by, start_of
-from pyconv._strip cimport Image, channel_of
+from pyconv._strip cimport Image
 from pyconv._vector cimport VECTOR_BYTES, real
 
 cdef enum:

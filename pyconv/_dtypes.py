@@ -6,7 +6,6 @@ ml_dtypes is known by its name, too, so that nothing need be imported.
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -23,16 +22,16 @@ ACCUMULATOR: Final = {
     "int64": "uint64", "uint64": "uint64",
 }  # fmt: skip
 
-# Of what NumPy has itself: told faster than by a name. Each C type of an integer has a letter of its own.
-NATIVE: Final = frozenset(map(np.dtype, "?bBhHiIlLqQefdFD"))
+# Of what NumPy has itself, by its numbers, which every dtype tells at once: its names it puts together anew each time,
+# in microseconds, and not every dtype has a hash. Each C type of an integer has a number of its own.
+NAMES: Final = {dtype.num: dtype.name for dtype in map(np.dtype, "?bBhHiIlLqQefdFD")}
 _SHORT_FLOATS: Final = frozenset(("float16", "bfloat16"))
 _ITEM_SIZE: Final = {name: 2 if name == "bfloat16" else np.dtype(name).itemsize for name in ("bool", *ACCUMULATOR)}
 
 
-@lru_cache(maxsize=256)
 def name_of(dtype: np.dtype[Any]) -> str:
-    """Name a dtype: NumPy puts its names together anew each time, which takes microseconds."""
-    return dtype.name
+    """Return the name of any dtype."""
+    return NAMES.get(dtype.num) or dtype.name
 
 
 def is_float(dtype: np.dtype[Any]) -> bool:
@@ -47,7 +46,7 @@ def is_parameter(dtype: np.dtype[Any]) -> bool:
 
 def is_image(dtype: np.dtype[Any]) -> bool:
     """Tell whether an image may have this dtype: that of some weights, or bool."""
-    return dtype in NATIVE or name_of(dtype) in ACCUMULATOR
+    return dtype.num in NAMES or name_of(dtype) in ACCUMULATOR
 
 
 def plain(dtype: np.dtype[Any]) -> np.dtype[Any]:
@@ -77,4 +76,4 @@ def sums_integers(accumulator: str) -> bool:
 
 def bits(array: NDArray[Any]) -> NDArray[Any]:
     """Return an array that the buffer protocol can describe: of 16-bit floats, their bits."""
-    return array.view(np.uint16) if array.dtype.name in _SHORT_FLOATS else array
+    return array.view(np.uint16) if name_of(array.dtype) in _SHORT_FLOATS else array

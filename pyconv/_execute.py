@@ -214,7 +214,7 @@ def _pack(step: Step, weight: Array, bias: Array | None) -> Array:
     shape = (step.packed_size,)
     packed = empty_result(shape, step.dtype, is_worth_aligning(shape, step.dtype))
     weight, bias = _summed(step, weight, bias)
-    step.convolution.pack(weight, bias, packed, step.plan.blocks.threads if packed.nbytes >= _SHARED_PACKING else 1)
+    step.convolution.pack(weight, bias, packed, step.used_threads if packed.nbytes >= _SHARED_PACKING else 1)
     return packed
 
 

@@ -20,7 +20,7 @@
 
 from pyconv._lowered cimport Call, Lowered, Task
 from pyconv._split cimport size_of
-from pyconv._strip cimport ZEROS, Axis
+from pyconv._strip cimport ZEROS, Axis, Image, channel_of
 from pyconv._tile cimport DEPTHWISE, DEPTHWISE_CHANNELS, OC_VECTOR, OW_VECTOR
 from pyconv._vector cimport FUSED
 

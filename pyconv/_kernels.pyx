@@ -51,7 +51,7 @@ ROLES = {"oc": OC_VECTOR, "ow": OW_VECTOR, "dw": DEPTHWISE, "dc": DEPTHWISE_CHAN
 PADDING_MODES = ("zeros", "reflect", "replicate", "circular")  # in the order of _strip.pxd
 # What this build sums in 4 and in 8 bytes (FLOAT32 and FLOAT64 below): dtypes of the same bits.
 SUMS = ({"uint32", "int32"}, {"uint64", "int64"}) if INTEGERS else ({"float32"}, {"float64"})
-PIXELS = (
+PIXELS = (  # in the order of _widen.pxd
     "float32", "float64", "bool", "uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64", "float16",
     "bfloat16",
 )

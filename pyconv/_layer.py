@@ -180,7 +180,7 @@ class ConvNd:
 
     def __call__(self, input: ArrayLike, **options: Any) -> NDArray[Any]:
         """Return ``forward(input, **options)``: see there."""
-        return self.forward(input, **options) if options else self.forward(input)
+        return self.forward(input, **options) if options else self.forward(input)  # to unpack nothing takes time, too
 
     def plan(self, input_shape: Sequence[int], dtype: DTypeLike | None = None) -> Plan:
         """Tell how an input of this shape would be computed, without computing it.

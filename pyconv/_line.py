@@ -24,6 +24,7 @@ Lines are counted in slots. One of rows steps from row to row of the strip, whic
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -112,11 +113,10 @@ def length_of(taps: int, step: int, dilation: int, block: int, overhang: int = 0
 
 
 @lru_cache(maxsize=256)
-def _by_remainder(taps: int, step: int, dilation: int) -> list[tuple[list[int], int]]:
+def _by_remainder(taps: int, step: int, dilation: int) -> tuple[tuple[range, int], ...]:
     """Sort the taps by the remainder of the stride that they read, and tell how far those of each reach."""
-    remainders = [0] * taps  # first: a kernel too large for memory fails here, at once
-    shared: dict[int, list[int]] = {}
-    for k in range(taps):
-        remainders[k] = k * dilation % step
-        shared.setdefault(remainders[k], []).append(k)
-    return [(some, (some[-1] - some[0]) * dilation // step) for some in shared.values()]
+    period = step // math.gcd(step, dilation)  # from a tap to the next of its remainder
+    shared = [range(0)] * min(period, taps)  # first: a kernel too large for memory fails here, at once
+    for k in range(len(shared)):
+        shared[k] = range(k, taps, period)
+    return tuple((some, (some[-1] - some[0]) * dilation // step) for some in shared)

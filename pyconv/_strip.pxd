@@ -19,7 +19,7 @@ from libc.string cimport memset
 
 from pyconv._copy cimport clear_ends, copy_even, copy_phases, copy_row, copy_rows
 from pyconv._vector cimport (
-    VECTOR_BYTES, f32, f32v, f64, real, transpose8_to, transpose16_to, transpose_octets_to, transpose_quads_to,
+    VECTOR_BYTES, f32, f32v, real, transpose8_to, transpose16_to, transpose_octets_to, transpose_quads_to,
 )
 
 cdef enum:
@@ -134,6 +134,12 @@ cdef inline void gather_lines(
             lines = lines + line_pitch
 
 
+cdef inline void gather_line(
+    const Image *image, real *slots, const char *line, Py_ssize_t stride, Py_ssize_t n,
+) noexcept nogil:
+    gather_lines(image, slots, 0, line, 0, 1, stride, n)
+
+
 cdef inline void gather_planes(
     const Image *image, real *slots, Py_ssize_t ic_pitch, const char *line, Py_ssize_t n_ic, Py_ssize_t stride,
     Py_ssize_t n,
@@ -144,7 +150,7 @@ cdef inline void gather_planes(
         gather_lines(image, slots, ic_pitch, line + channel_of(image, 0), image.ic_stride, n_ic, stride, n)
     else:
         for ic in range(n_ic):
-            gather_lines(image, slots + ic * ic_pitch, 0, line + channel_of(image, ic), 0, 1, stride, n)
+            gather_line(image, slots + ic * ic_pitch, line + channel_of(image, ic), stride, n)
 
 
 cdef inline void gather_borders(
@@ -265,7 +271,7 @@ cdef inline void widen_inside(
         Py_ssize_t k, few
     for k in range((n + at_once - 1) // at_once):
         few = min(at_once, n - k * at_once)
-        gather_lines(image, part, 0, line + k * at_once * stride, 0, 1, image.size, (few - 1) * step + n_ic)
+        gather_line(image, &part[0], line + k * at_once * stride, image.size, (few - 1) * step + n_ic)
         transpose_inside(slots + k * at_once, ic_pitch, <const f32 *> part, step * sizeof(f32), n_ic, few)
 
 
@@ -273,8 +279,8 @@ cdef inline void gather_row(
     real *row, Py_ssize_t ic_pitch, const char *line, const Image *image, const Axis *cols, const Span *known,
     Py_ssize_t n_ic, Py_ssize_t start, Py_ssize_t n, Py_ssize_t overhang,
 ) noexcept nogil:
-    # One row of the image, all channels: output columns [start, start + n), then zeros for `overhang` more. `known` are
-    # the spans of the first KNOWN_SPANS segments.
+    # One row of the image, all channels (or several rows of one, see `gather`): output columns [start, start + n), then
+    # zeros for `overhang` more. `known` are the spans of the first KNOWN_SPANS segments.
     cdef:
         Py_ssize_t s, n_inside
         Py_ssize_t size = image.size
@@ -322,10 +328,6 @@ cdef inline void gather(
         const char *line
         real *row
         Image lines = image[0]
-    # Rows of a single channel that follow one another in the image are gathered as the channels of one row would be.
-    lines.ic = 0
-    lines.ic_stride = rows.step * image.ih_stride
-    lines.ic_pair = 2 * lines.ic_stride
     for s in range(min(cols.n_segments, KNOWN_SPANS)):
         known[s] = span_of(cols, &cols.segments[s], ow_start, n_ow)
     for s in range(rows.n_segments):
@@ -340,8 +342,12 @@ cdef inline void gather(
             else:
                 planes, pitch, n_planes = image, ic_pitch, n_ic
                 line = image.data + source * image.ih_stride
-                if n_ic == 1 and span.low <= j < span.high:
+                if n_ic == 1 and span.low <= j < span.high - 1:
+                    # Rows of a single channel that follow one another: as if they were channels of one row.
                     n = span.high - j
+                    lines.ic = 0
+                    lines.ic_stride = rows.step * image.ih_stride
+                    lines.ic_pair = 2 * lines.ic_stride
                     planes, pitch, n_planes = &lines, row_pitch, n
                     line = line + channel_of(image, 0)
                 gather_row(row, pitch, line, planes, cols, known, n_planes, ow_start, n_ow, overhang)

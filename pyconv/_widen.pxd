@@ -4,7 +4,7 @@
 # on the image's dtype, and that is here. float32 sums take the integers that they hold exactly.
 
 from pyconv._half cimport brain, from_brain, from_half, half, widen_even_halves, widen_halves
-from pyconv._vector cimport INTEGERS, f32, real
+from pyconv._vector cimport INTEGERS, f32, f64, real
 
 cdef enum:
     FLOAT32
@@ -85,7 +85,10 @@ cdef inline void widen_as(
     int dtype, real *slots, Py_ssize_t pitch, const char *lines, Py_ssize_t line_pitch, Py_ssize_t n_lines,
     Py_ssize_t stride, Py_ssize_t n,
 ) noexcept nogil:
-    # Lines of n elements of this dtype: `pitch` slots apart there, `line_pitch` bytes here, elements `stride` bytes.
+    # Lines of n elements of this dtype: `pitch` slots apart there, `line_pitch` bytes here, elements `stride` bytes. Of
+    # what no image has beside such sums (_arguments.py: check_dtypes) there is nothing: it would be code for nobody.
+    if INTEGERS and real is f64:
+        return
     if dtype == UINT8 or dtype == BOOL:
         widen_lines(slots, pitch, <const uint8 *> lines, line_pitch, n_lines, stride, n)
     elif dtype == INT8:

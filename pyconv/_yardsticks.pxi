@@ -5,9 +5,8 @@ from libc.string cimport memset
 
 from pyconv._ahead cimport Ahead, expect_nothing
 from pyconv._peak cimport CHAINS, multiply_add_chains
-from pyconv._tile cimport MAX_NV, OC_VECTOR, OW_VECTOR, Run, Taps
-from pyconv._vector cimport INTEGERS, VECTOR_BYTES, f32, f32v, f64, f64v, real
-from pyconv._widen cimport FLOAT32
+from pyconv._tile cimport OC_VECTOR, OW_VECTOR, Run, Taps
+from pyconv._vector cimport INTEGERS, VECTOR_BYTES, f32, f32v, f64, f64v
 
 
 def multiply_adds(dtype, Py_ssize_t steps):

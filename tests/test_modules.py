@@ -167,7 +167,7 @@ def test_the_seed_decides() -> None:
     one, other = (Conv1d(3, 4, 5, rng=7) for _ in range(2))
     np.testing.assert_array_equal(one.weight, other.weight)
     np.testing.assert_array_equal(one.bias, other.bias)
-    with pytest.raises(ConvError, match=r"rng must be None, a seed .* got -1"):
+    with pytest.raises(ConvError, match=r"rng must be None, a seed .*, got -1"):
         Conv1d(3, 4, 5, rng=-1)
     with pytest.raises(ConvTypeError, match=r"rng must be None, a seed .* got 'seven'"):
         Conv1d(3, 4, 5, rng="seven")
@@ -644,3 +644,13 @@ def test_what_is_no_dtype_is_refused(dtype: Any) -> None:
         pyconv.Conv2d(1, 1, 1, dtype=dtype)
     with pytest.raises(pyconv.ConvTypeError, match="dtype must be"):
         pyconv.Conv2d(1, 1, 1).plan((1, 2, 2), dtype)
+
+
+def test_a_dtype_that_has_no_hash_is_refused_as_another() -> None:
+    unhashable = np.dtype([(([1], "a"), "f4")])  # a field whose title is a list
+    with pytest.raises(TypeError, match="unhashable"):
+        hash(unhashable)
+    with pytest.raises(pyconv.ConvTypeError, match="dtype must be"):
+        pyconv.Conv2d(1, 1, 1, dtype=unhashable)
+    with pytest.raises(pyconv.ConvTypeError, match="not implemented"):
+        pyconv.Conv2d(1, 1, 1)(np.zeros((1, 2, 2), unhashable))
