@@ -276,17 +276,14 @@ def _columns(
     p: ConvProblem, tile: Tile, caches: Caches, slot: int, ow_blk: int, x_channels_last: bool
 ) -> tuple[int, Line]:
     """``(panel, cols)``: the pixels of a panel, 0 where rows are whole, and the columns of a row or panel."""
-    # Pixels of a tile arrive sooner where they lie in a row, if those of all channels take a good part of the first
-    # level cache (measured: 2 to 20 %, of little more than a third 1 to 4 %: as much as a flat strip is worth).
+    # Vectors of pixels that fill a good part of the first level cache (`Tile.has_panels`); and scalars of pixels, if
+    # rows are longer than two lines, and sparse or all their tiles together as large. Where it is channels that lie
+    # side by side in the image, each panel has to be transposed: worth it for sparse rows only (measured: others take
+    # twice the time).
     column = p.ic // p.g * p.kh * item_size(p)
-    part = caches.l1 // (2 if p.of_patches and p.oh > 1 else 3)
-    deep = tile.role == "ow" and p.kw == 1 and column * tile.pixels > part
-    # So do scalars of pixels, if rows are longer than two lines, and sparse or all their tiles together as large. Where
-    # it is channels that lie side by side in the image, each panel has to be transposed: worth it for sparse rows only
-    # (measured: others take twice the time).
     long = tile.role == "oc" and p.kw == p.kh == 1 and ow_blk > _LONGEST * _line(p)
     sparse = _is_sparse(p, tile, caches)
-    if deep or (long and (sparse or (column * ow_blk > caches.l1 // 2 and not x_channels_last))):
+    if tile.has_panels(p, caches) or (long and (sparse or (column * ow_blk > caches.l1 // 2 and not x_channels_last))):
         return tile.pixels, lay_out(*_col_axis(p, tile.pixels, slot, 0))
     if sparse and ow_blk > _line(p):
         ow_blk = round_up(ow_blk, _line(p))
