@@ -320,6 +320,17 @@ def test_strided_points_of_channels_last_images_keep_their_rows() -> None:
     assert make_plan(p, AVX2, HALF_L2, 1, channels_last=True).tile.NV == 2
 
 
+def test_vectors_of_strided_pixels_in_panels_are_priced_row_by_row() -> None:
+    """Two of them leave 2 of 16 lanes of a row of 14 pixels unused."""
+
+    def role(icg: int) -> str:
+        p = replace(pointwise(icg, 14, 1024), ih=28, iw=28, oh=14, ow=14, sh=2, sw=2)
+        return make_plan(p, AVX2, HALF_L2, 1).tile.role
+
+    assert role(512) == "oc"
+    assert role(128) == "ow", "no panels: rows follow one another"
+
+
 def test_a_strip_of_many_rows_holds_fewer_channels() -> None:
     """Where the sums of many rows fit, the rows under a tall, dilated kernel may not."""
     tall = replace(
