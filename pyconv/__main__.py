@@ -11,6 +11,13 @@ from pyconv._config import show_config
 from pyconv._version import VERSION
 
 
+def _seed(text: str) -> int:
+    number = int(text)
+    if number < 0:
+        raise argparse.ArgumentTypeError(f"{text} is less than 0")
+    return number
+
+
 def parser() -> argparse.ArgumentParser:
     """Build the parser of the command line."""
     top = argparse.ArgumentParser(
@@ -21,7 +28,7 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
     commands.add_parser("info", help="print version, instruction sets, caches and threads")
     selftest = commands.add_parser("selftest", help="check this installation on this processor, in seconds")
-    selftest.add_argument("--seed", type=int, default=0, help="draw other problems")
+    selftest.add_argument("--seed", type=_seed, default=0, help="an int of at least 0: draw other problems")
     commands.add_parser("bench", help="time convolutions; see bench --help", add_help=False)
     return top
 

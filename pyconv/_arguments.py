@@ -6,7 +6,7 @@ knows, or raises. What the arguments mean to each other is the business of `_pro
     integer, positive, integers      a Python int, or a tuple of them
     settings                         all settings of a call, in the order of its arguments
     padding                          the same, a string, or a tuple of (before, after) pairs
-    generator                        a random generator
+    flag, generator                  a bool; a random generator
     array                            a base ndarray: native, aligned, of a supported dtype
     parameter                        a copy for a layer to own, cast to its dtype
     output                           the caller's own array, if a result can be written there
@@ -135,6 +135,13 @@ def settings(stride: object, pads: object, dilation: object, groups: object, mod
         integer(groups, "groups"),
         padding_mode(mode),
     )
+
+
+def flag(value: object, name: str) -> bool:
+    """Take True or False, or what is written for them: an int, or None."""
+    if value is None or isinstance(value, (int, np.bool_, np.integer)):
+        return bool(value)
+    raise wrong_type(value, name, "True or False")
 
 
 def generator(value: Any) -> np.random.Generator:

@@ -126,7 +126,8 @@ class ConvNd:
         self.transposed = False
         self.output_padding = (0,) * ndim
         element = np.dtype(np.float32) if dtype is None else _arguments.float_dtype(dtype)
-        self._state = self._initial(element, _arguments.generator(rng), with_bias=bool(bias))
+        with_bias = _arguments.flag(bias, "bias")
+        self._state = self._initial(element, _arguments.generator(rng), with_bias=with_bias)
 
     def _initial(self, dtype: np.dtype[Any], rng: np.random.Generator, *, with_bias: bool) -> _State:
         """Draw the weight and then the bias, as torch does, from +-1 / sqrt(terms of an output)."""

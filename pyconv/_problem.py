@@ -153,7 +153,9 @@ def conv_problem(
     out = tuple(room // stride + 1 for room, stride in zip(rooms, strides, strict=True))
     check_kernel(kernel)
     if 0 in x[1:]:
-        raise ConvError(f"Only zero batch inputs are supported, but got input shape: {list(x)}")
+        raise ConvError(
+            f"Only zero batch inputs are supported, but got input shape: {list(x)}, of which another axis is empty"
+        )
     padded = (extent + sum(pads) for extent, pads in zip(x[2:], sides, strict=True))
     check_bytes("padded input", (*x[:2], *padded), weight_dtype.itemsize)
     check_bytes("output", (x[0], weight_shape[0], *out), weight_dtype.itemsize)
@@ -177,9 +179,10 @@ def _batched(shape: Shape, ndim: int) -> Shape:
         return shape
     if len(shape) == ndim + 1:
         return (1, *shape)
+    remedy = ": if it has one channel, use input[np.newaxis]" if len(shape) == ndim else ""
     raise ConvError(
         f"Expected {ndim + 1}D (unbatched) or {ndim + 2}D (batched) input to conv{ndim}d, "
-        f"but got input of size: {list(shape)}"
+        f"but got input of size: {list(shape)}{remedy}"
     )
 
 

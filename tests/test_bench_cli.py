@@ -247,6 +247,10 @@ def test_compare(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main([*ONE, "--rounds", "1", "--compare", str(record)]) == cli.OK
     assert cli.main([*ONE, "--rounds", "1", "--compare", str(record), "--fail-if", "median:10%"]) == cli.FAILED
     assert "slower by more than 10 %" in capsys.readouterr().out
+    other = ["mb1ic1oc1_ih2oh2kh1ph0", "--rounds", "1", "--compare", str(record)]
+    assert cli.main(other) == cli.OK
+    assert cli.main([*other, "--fail-if", "median:10%"]) == cli.FAILED
+    assert "nothing was compared: that is a failure" in capsys.readouterr().out
 
 
 def test_special_modes(tmp_path: Path) -> None:

@@ -58,9 +58,12 @@ def test_rows_of_other_settings_are_not_compared() -> None:
 
 
 def test_nothing_in_common() -> None:
-    text, failed = compare(RUN, a_run(networks=("mobilenet_v2",)), 0.1)
+    text, failed = compare(RUN, a_run(networks=("mobilenet_v2",)), None)
     assert not failed
     assert "no layer of one run is in the other" in text
+    text, failed = compare(RUN, a_run(networks=("mobilenet_v2",)), 0.1)
+    assert failed
+    assert "nothing was compared" in text
 
 
 @pytest.mark.parametrize(

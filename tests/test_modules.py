@@ -646,6 +646,13 @@ def test_what_is_no_dtype_is_refused(dtype: Any) -> None:
         pyconv.Conv2d(1, 1, 1).plan((1, 2, 2), dtype)
 
 
+@pytest.mark.parametrize("bias", [np.ones(4, np.float32), "False", [], 1.0])
+def test_bias_is_yes_or_no(bias: Any) -> None:
+    with pytest.raises(pyconv.ConvTypeError, match="bias must be True or False"):
+        Conv2d(3, 4, 3, bias=bias)
+    assert Conv2d(3, 4, 3, bias=0).bias is Conv2d(3, 4, 3, bias=np.False_).bias is None
+
+
 def test_a_dtype_that_has_no_hash_is_refused_as_another() -> None:
     unhashable = np.dtype([(([1], "a"), "f4")])  # a field whose title is a list
     with pytest.raises(TypeError, match="unhashable"):

@@ -226,6 +226,12 @@ def test_a_failed_check_is_the_exit_status(
     assert verdict.startswith(f"{len(first)} of {len(first)} checks FAILED")
 
 
+def test_a_seed_below_zero_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        __main__.main(["selftest", "--seed", "-1"])
+    assert "--seed: -1 is less than 0" in capsys.readouterr().err
+
+
 def test_an_instruction_set_that_cannot_be_loaded_is_a_failed_check(capsys: pytest.CaptureFixture[str]) -> None:
     assert not cli.passes(checks.Check("missing", "x86-64-v9", list, judging.here))
     assert "KeyError: 'x86-64-v9'" in capsys.readouterr().out

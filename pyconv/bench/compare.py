@@ -34,7 +34,7 @@ def compare(old: Run, new: Run, threshold: float | None) -> tuple[str, bool]:
     text : str
         Warnings, a table with the greatest slow-down first, and a summary.
     failed : bool
-        Whether any layer failed.
+        Whether any layer failed, or the threshold was there and no layer to hold it against.
     """
     before, after = _by_key(old), _by_key(new)
     pairs = [(before[key], row) for key, row in after.items() if key in before]
@@ -54,7 +54,10 @@ def compare(old: Run, new: Run, threshold: float | None) -> tuple[str, bool]:
             parts.append(f"only in the {which} run: {alone} row{'s' if alone != 1 else ''}")
     if threshold is not None:
         parts.append(f"{failures} of {len(pairs)} rows are slower by more than {100 * threshold:g} %")
-    return "\n\n".join(part for part in parts if part) + "\n", failures > 0
+        if not pairs:
+            parts.append("nothing was compared: that is a failure, too")
+    failed = failures > 0 or (threshold is not None and not pairs)
+    return "\n\n".join(part for part in parts if part) + "\n", failed
 
 
 def _by_key(run: Run) -> dict[tuple[object, int], Row]:
