@@ -436,6 +436,8 @@ def _phases_of_columns() -> Iterator[Case]:
             for kernel, padding, dilation in ((stride, 0, 1), (stride, 3, 1), (stride + 3, 2, 1), (3, 1, stride + 1)):
                 size, sides, apart = (stride + 1, width), (0, padding), (1, dilation)
                 yield _case((3, 5), size, (2, kernel), stride=stride, padding=sides, dilation=apart)
+                size, sides = (2 * stride + 1, width), (3, padding)  # rows above and below the image, too
+                yield _case((3, 5), size, (3, kernel), stride=stride, padding=sides, dilation=apart)
 
 
 def _panels_of_pixels() -> Iterator[Case]:

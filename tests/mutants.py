@@ -68,6 +68,8 @@ SAME_RESULTS = {
         "no pixel seems to have all its taps inside, so that all go by way of the strip"
     ),
     "if runs.first_pixel[runs.n] + n * width >= n_ow:": "a run that ends with the row may as well be two",
+    "rows = max(p.M[p.NV], p.oh)": "whether rows displace each other in the cache: the same bits from a strip",
+    "t.overhang = min(t.overhang, overhang_of(p, t.n_ow))": "lanes past a row are dropped, whatever they have read",
     "if not (n_threads == 1):": "one thread can be a team, and a team's tasks can be done by one thread",
 }
 
