@@ -12,7 +12,10 @@ from pyconv._version import VERSION
 
 
 def _seed(text: str) -> int:
-    number = int(text)
+    try:
+        number = int(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is not an int") from error
     if number < 0:
         raise argparse.ArgumentTypeError(f"{text} is less than 0")
     return number

@@ -230,6 +230,9 @@ def test_a_seed_below_zero_is_refused(capsys: pytest.CaptureFixture[str]) -> Non
     with pytest.raises(SystemExit, match="2"):
         __main__.main(["selftest", "--seed", "-1"])
     assert "--seed: -1 is less than 0" in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="2"):
+        __main__.main(["selftest", "--seed", "one"])
+    assert "--seed: 'one' is not an int" in capsys.readouterr().err
 
 
 def test_an_instruction_set_that_cannot_be_loaded_is_a_failed_check(capsys: pytest.CaptureFixture[str]) -> None:
