@@ -46,7 +46,7 @@ def is_parameter(dtype: np.dtype[Any]) -> bool:
 
 def is_image(dtype: np.dtype[Any]) -> bool:
     """Tell whether an image may have this dtype: that of some weights, or bool."""
-    return dtype.num in NAMES or name_of(dtype) in ACCUMULATOR
+    return name_of(dtype) in _ITEM_SIZE
 
 
 def plain(dtype: np.dtype[Any]) -> np.dtype[Any]:

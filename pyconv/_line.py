@@ -25,6 +25,7 @@ Lines are counted in slots. One of rows steps from row to row of the strip, whic
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -87,29 +88,32 @@ def lay_out(taps: int, step: int, dilation: int, block: int, overhang: int = 0) 
     offsets = [0] * taps
     segments: list[Segment] = []
     length = 0
-    for shared, extra in _by_remainder(taps, step, dilation):
-        first = shared[0] * dilation
-        if block + extra <= block * len(shared):
-            segments.append(Segment(first, extra, length))
-            for k in shared:
-                offsets[k] = length + (k * dilation - first) // step
-            length += block + extra + overhang
-        else:
-            for k in shared:
-                segments.append(Segment(k * dilation, 0, length))
-                offsets[k] = length
-                length += block + overhang
-    return Line(tuple(segments), tuple(offsets), length_of(taps, step, dilation, block, overhang))
+    for shared, extra in _segments(taps, step, dilation, block):
+        segments.append(Segment(shared[0] * dilation, extra, length))
+        for k in shared:
+            offsets[k] = length + (k - shared[0]) * dilation // step
+        length += block + extra + overhang
+    return Line(tuple(segments), tuple(offsets), _in_vectors(length, overhang))
 
 
 def length_of(taps: int, step: int, dilation: int, block: int, overhang: int = 0) -> int:
-    """Return the length of the line that `lay_out` makes of these."""
-    length = 0
-    for shared, extra in _by_remainder(taps, step, dilation):
-        n_segments, more = (1, extra) if block + extra <= block * len(shared) else (len(shared), 0)
-        length += n_segments * (block + overhang) + more
+    """Return the length of the line that `lay_out` makes of these, without making it."""
+    length = sum(block + extra + overhang for _, extra in _segments(taps, step, dilation, block))
+    return _in_vectors(length, overhang)
+
+
+def _in_vectors(length: int, overhang: int) -> int:
     vector = overhang + 1
     return -(-length // vector) * vector
+
+
+def _segments(taps: int, step: int, dilation: int, block: int) -> Iterator[tuple[range, int]]:
+    """Yield the taps of every segment, and its slots beyond one for each position."""
+    for shared, extra in _by_remainder(taps, step, dilation):
+        if block + extra <= block * len(shared):
+            yield shared, extra
+        else:
+            yield from ((range(k, k + 1), 0) for k in shared)
 
 
 @lru_cache(maxsize=256)

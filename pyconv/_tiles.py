@@ -316,9 +316,12 @@ def choose_tile(
         offered = [(role, nv) for role, nv in offered if role == "oc" or nv * table.vector_bytes <= CACHE_LINE]
 
     def cycles(tile: tuple[str, int]) -> float:
-        rows = p if may_be_flat and table.tile(p, *tile).has_panels(p, caches) else flat
-        gathers = points and not x_channels_last and not table.tile(p, *tile).reads_image(p)
-        gathering = _GATHER * icg * ceil_div(rows.ow, lanes) if gathers else 0
+        rows, gathering = flat, 0
+        if may_be_flat or points:
+            made = table.tile(p, *tile)
+            rows = p if made.has_panels(p, caches) else flat
+            if points and not x_channels_last and not made.reads_image(p):
+                gathering = _GATHER * icg * ceil_div(rows.ow, lanes)
         return rows.oh * (gathering + row_cycles(rows, table, caches, tile, channels_last))
 
     return min(offered, key=cycles)
