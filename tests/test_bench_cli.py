@@ -19,7 +19,6 @@ import pyconv
 from _processes import HERE, environment, python
 from pyconv._dispatch import LEVELS
 from pyconv.bench import adapters, cli, plot, presets, processors, selection, worker
-from pyconv.bench.contender import cpus
 from pyconv.bench.errors import BenchError
 from pyconv.bench.record import Run
 from pyconv.bench.special import import_time
@@ -215,8 +214,19 @@ def test_plots_are_refused_before_anything_is_measured(
 
 
 def test_threads() -> None:
-    most = len(cpus())
+    most = len(processors.cpus())
     assert selection.threads_of("1,all") == list(dict.fromkeys([1, most]))
+
+
+def test_a_processor_of_each_core_comes_before_the_second_of_any(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    # Processors 0 and 1 are a core, 2 and 3 another, of which 2 is not allowed, and of 7 the system says nothing.
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 3, 7}, raising=False)
+    monkeypatch.setattr(processors, "_CORE", f"{tmp_path}/{{}}")
+    for cpu, siblings in {0: "0-1", 1: "0-1", 2: "2-3", 3: "2-3"}.items():
+        (tmp_path / str(cpu)).write_text(siblings + "\n")
+    assert processors.cpus() == [0, 3, 7, 1]
 
 
 def test_jobs_keep_a_layers_own_batch() -> None:

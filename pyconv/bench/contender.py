@@ -13,6 +13,8 @@ from contextlib import contextmanager, suppress
 from types import TracebackType
 from typing import Any, Self
 
+from pyconv.bench.processors import cpus
+
 # As many threads as asked for, whatever the library reads.
 _THREAD_VARIABLES = (
     "OMP_NUM_THREADS",
@@ -26,13 +28,6 @@ _SPIN = 0.005
 
 class RefusedError(Exception):
     """A contender does not do what it was asked to: why, in a few words."""
-
-
-def cpus() -> list[int]:
-    """Name the processors that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return sorted(os.sched_getaffinity(0))
-    return list(range(os.cpu_count() or 1))
 
 
 def is_build(name: str) -> bool:

@@ -13,7 +13,8 @@ import pyconv
 from pyconv._config import config
 from pyconv._threads import _quota
 from pyconv.bench import adapters
-from pyconv.bench.contender import cpus, is_build
+from pyconv.bench.contender import is_build
+from pyconv.bench.processors import cpus
 
 _VARIABLES = ("OMP_", "KMP_", "GOMP_", "MKL_", "OPENBLAS_", "PYCONV_", "MALLOC_", "LD_PRELOAD")
 _GOVERNOR = Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")

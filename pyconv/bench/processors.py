@@ -1,14 +1,44 @@
-"""A thread on each processor that a contender may use: for what all of them are to do at once."""
+"""The processors that a run may use, and a thread on each of them for what all are to do at once."""
 
 from __future__ import annotations
 
 import os
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from threading import Barrier
 
 import numpy as np
 from numpy.typing import NDArray
+
+from pyconv._system import read_text
+
+_CORE = "/sys/devices/system/cpu/cpu{}/topology/thread_siblings_list"
+
+
+def cpus() -> list[int]:
+    """Name the processors that this process may use, one of each core before the second of any.
+
+    Two processors of a core share its arithmetic units: N threads are to have N cores where there are so many.
+    """
+    if not hasattr(os, "sched_getaffinity"):
+        return list(range(os.cpu_count() or 1))
+    allowed = sorted(os.sched_getaffinity(0))
+    seen: Counter[str] = Counter()
+    turns = {}
+    for cpu in allowed:
+        core = _core(cpu)
+        turns[cpu] = seen[core]
+        seen[core] += 1
+    return sorted(allowed, key=turns.__getitem__)
+
+
+def _core(cpu: int) -> str:
+    """Name a processor's core by the processors that it has; where the system does not tell, each is one."""
+    try:
+        return read_text(_CORE.format(cpu)).strip()
+    except OSError:
+        return str(cpu)
 
 
 @lru_cache

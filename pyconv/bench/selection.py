@@ -12,11 +12,12 @@ from pathlib import Path
 import pyconv
 from pyconv._dispatch import LEVELS
 from pyconv.bench import adapters, onnx_model, presets
-from pyconv.bench.contender import cpus, is_build
+from pyconv.bench.contender import is_build
 from pyconv.bench.descriptor import looks_like_descriptor, parse, read
 from pyconv.bench.errors import BenchError, unknown
 from pyconv.bench.layer import Layer
 from pyconv.bench.operands import DTYPES
+from pyconv.bench.processors import cpus
 from pyconv.bench.record import Settings
 from pyconv.bench.session import Job, Peer
 

@@ -10,7 +10,8 @@ import statistics
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 
-from pyconv.bench.contender import Contender, RefusedError, cpus
+from pyconv.bench.contender import Contender, RefusedError
+from pyconv.bench.processors import cpus
 from pyconv.bench.progress import Progress
 from pyconv.bench.record import geometric_mean
 from pyconv.bench.session import Job
