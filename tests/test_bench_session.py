@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from pyconv._dispatch import kernels
+from pyconv.bench import contender as contenders
 from pyconv.bench import session
-from pyconv.bench.contender import Contender, RefusedError
+from pyconv.bench.contender import Contender, RefusedError, _running
 from pyconv.bench.descriptor import parse
 from pyconv.bench.record import Settings
 from pyconv.bench.session import Job, Peer, Session
@@ -217,3 +221,24 @@ def test_a_process_that_dies_is_noticed() -> None:
         contender._process.kill()
         with pytest.raises(RefusedError, match="killed by signal 9"):
             contender.ask("peak", dtype="f32")
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="the system does not tell which threads run")
+def test_a_contenders_threads_sleep_before_the_next_ones_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)  # what tests have it be is not what users do
+    layer = asdict(parse("mb1ic16ih56oc64oh56kh3ph1"))
+    with Contender("pyconv", 2, kernels().tiles.isa) as contender:
+        contender.ask("prepare", key=0, layer=layer, dtype="f32", layout="nchw", weights="packed")
+        for _ in range(3):
+            assert contender.time(0) > 0
+            assert _running(contender._process.pid) is False
+
+
+def test_where_the_system_does_not_tell_a_contender_has_some_milliseconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(contenders, "_TASKS", "/nowhere/{}")
+    waits: list[float] = []
+    with Contender("pyconv", 1, kernels().tiles.isa) as contender:
+        contender.greet()
+        monkeypatch.setattr(time, "sleep", waits.append)
+        contender.ask("peak", dtype="f32")
+    assert waits == [contenders._SPIN]
