@@ -4,7 +4,8 @@ A task owns a block of output rows (and columns, where rows are long) of one ima
 a share of them. Its strip should leave the larger part of L2 to the packed weights, which stream past it once for every
 tile. From the whole of a problem downwards:
 
-    tasks     rows, columns, shares of the output channels: what threads share out       _strip, _at_once, _shared
+    tasks     rows, columns, shares of the output channels                               _strip, _at_once
+              what several threads share out of them                                     _shares.py
     passes    channels that are gathered, and summed by all tiles, before the next       _passes
     blocks    output channels, as many as a tile has: how weights are packed             Tile.n_oc_blk
     slices    channels that the tiles of one block sum before the next                   _slice
@@ -21,6 +22,7 @@ from dataclasses import dataclass
 
 from pyconv._line import Line, lay_flat, lay_out, length_of
 from pyconv._problem import ConvProblem
+from pyconv._shares import Shares, share_out
 from pyconv._tiles import CACHE_LINE, L2_STREAM, Caches, Tile, ceil_div, item_size, round_up
 
 _NEIGHBOURS = 4 * CACHE_LINE  # bytes that are gathered together: prefetchers bring in neighbouring lines
@@ -45,6 +47,7 @@ class Blocks:
     ow_blk: int
     ic_blk: int
     ic_slice: int
+    n_oc_part: int
     n_oc_task: int
     slot: int
     band: int
@@ -55,31 +58,42 @@ class Blocks:
     threads: int
 
 
-def choose_blocks(p: ConvProblem, tile: Tile, caches: Caches, threads: int, x_channels_last: bool = False) -> Blocks:
-    """Choose the blocks of a problem for a tile, caches, at most so many threads, and the layout of the image."""
+def choose_blocks(
+    p: ConvProblem, tile: Tile, caches: Caches, threads: int, channels_last: bool = False, x_channels_last: bool = False
+) -> Blocks:
+    """Choose the blocks for a tile, caches, at most so many threads, and the layouts of output and image."""
     icg, g, n_oc_blk = p.ic // p.g, tile.groups(p), tile.n_oc_blk(p)
     threads = max(1, min(threads, useful_flops(p) // _FLOPS_PER_THREAD))
     slot = _slot(p, tile, caches) if tile.role == "dc" else 1
     g_strip = _groups_of_a_strip(p, tile, caches, threads) if x_channels_last else 1
-    n_strips = ceil_div(g, g_strip)
+    # Channels that are neighbours in the output, and come one at a time, find its lines in the cache.
+    all_channels = tile.role == "dw" and channels_last
+    n_strips = 1 if all_channels else ceil_div(g, g_strip)
     oh_blk, ow_blk, ic_blk = _strip(p, tile, caches, slot, g_strip)
+    if all_channels:
+        oh_blk = min(oh_blk, _rows_of_all_channels(p, caches))
     n_oc_task, oh_blk, ow_blk = _at_once(p, n_strips, n_oc_blk, oh_blk, ow_blk, tile.pixels)
     panel, cols = _columns(p, tile, caches, slot, ow_blk, x_channels_last)
     # The sums of one block's tiles in a row, where they wait for the next channels.
     row_sums = ceil_div(ow_blk, tile.pixels) * tile.bytes
     if _in_passes(p, tile, caches, oh_blk):
-        oh_blk, ic_blk, shares = _passes(p, tile, caches, row_sums, cols)
-        n_oc_task = max(n_oc_task, shares)
+        oh_blk, ic_blk, n_oc_pass = _passes(p, tile, caches, row_sums, cols)
+        n_oc_task = max(n_oc_task, n_oc_pass)
     ic_slice = _slice(p, tile, caches, ic_blk, x_channels_last)
-    if threads > 1:
-        oh_blk, n_oc_task = _shared(p, tile, caches, threads, n_strips, oh_blk, ow_blk, n_oc_task)
-    tasks = p.mb * n_strips * ceil_div(p.oh, oh_blk) * ceil_div(p.ow, ow_blk)
-    n_oc_task = min(n_oc_blk, max(n_oc_task, ceil_div(threads, max(1, tasks))))
     if ic_blk < icg:
         # The sums of a task wait for the next channels: no more of them than half of the second level cache holds.
         n_oc_task = max(n_oc_task, ceil_div(n_oc_blk, max(1, caches.l2 // 2 // (oh_blk * row_sums))))
-    g_blk = g_strip
-    if tasks == p.mb * n_strips and n_oc_task == 1 and ic_blk == icg:
+    shares = Shares(1, min(n_oc_blk, n_oc_task), oh_blk, ow_blk)
+    if threads > 1:
+        in_place = tile.reads_image(p) or (x_channels_last and (tile.role == "dc" or p.kh == p.kw == 1))
+        shares = share_out(p, tile, caches, threads, n_strips, shares, not in_place, channels_last)
+    oh_blk, n_oc_task = shares.oh_blk, shares.n_oc_task
+    if shares.ow_blk < ow_blk:
+        ow_blk = shares.ow_blk
+        panel, cols = _columns(p, tile, caches, slot, ow_blk, x_channels_last)
+    tasks = p.mb * n_strips * ceil_div(p.oh, oh_blk) * ceil_div(p.ow, ow_blk)
+    g_blk = g if all_channels else g_strip
+    if not all_channels and tasks == p.mb * n_strips and n_oc_task == 1 and ic_blk == icg:
         g_blk = g_strip * _together(p, n_strips, tasks, threads)
         tasks = p.mb * ceil_div(g, g_blk)
     # Channel vectors: the sums of a band of rows in half of the first level cache, the pixels in the other.
@@ -89,8 +103,8 @@ def choose_blocks(p: ConvProblem, tile: Tile, caches: Caches, threads: int, x_ch
     if flat:
         rows, cols = lay_flat(rows, cols, oh_blk, ow_blk, tile.overhang)
     return Blocks(
-        g_blk, g_strip, oh_blk, ow_blk, ic_blk, ic_slice, n_oc_task, slot, band, panel, flat, rows, cols,
-        min(threads, tasks * n_oc_task),
+        g_blk, g_strip, oh_blk, ow_blk, ic_blk, ic_slice, shares.n_oc_part, n_oc_task, slot, band, panel, flat, rows,
+        cols, min(threads, tasks * n_oc_task),
     )  # fmt: skip
 
 
@@ -167,6 +181,19 @@ def _groups_of_a_strip(p: ConvProblem, tile: Tile, caches: Caches, threads: int)
         return n * p.ic // p.g * length_of(*_row_axis(p, oh_blk, 1)) * columns <= half
 
     return n if n > 1 and (fits(p.oh) or (p.sw > 1 and fits(_least_rows(p)))) else 1
+
+
+def _rows_of_all_channels(p: ConvProblem, caches: Caches) -> int:
+    """Return how many rows of all channels a task takes, where each channel alone writes parts of the same lines.
+
+    Rows of the output and of the image that half of the second level cache holds, if it does not hold the whole output
+    (measured, twice 32 channels on 112x112 pixels, 512 KiB of L2: 14 % less time than all rows; where the third level
+    is far away, whole maps took 5 times as long; an output of 400 KiB loses 5 %).
+    """
+    if p.oc * p.oh * p.ow * item_size(p) <= caches.l2:
+        return p.oh
+    a_row = (p.oc * p.ow + p.ic * p.iw * p.sh) * item_size(p)
+    return ceil_div(p.oh, ceil_div(p.oh, max(1, caches.l2 // 2 // a_row)))
 
 
 _LONGEST = 2  # lines of the cache
@@ -373,20 +400,6 @@ _TASKS_PER_THREAD = 4
 def is_serial(problem: ConvProblem) -> bool:
     """Tell whether a problem is too small for more than one thread."""
     return useful_flops(problem) < 2 * _FLOPS_PER_THREAD
-
-
-def _shared(
-    p: ConvProblem, tile: Tile, caches: Caches, threads: int, n_strips: int, oh_blk: int, ow_blk: int, n_oc_task: int
-) -> tuple[int, int]:
-    """``(oh_blk, n_oc_task)`` for several threads: blocks of rows until every thread has two tasks."""
-    icg = p.ic // p.g
-    weights, pixels = p.oc // p.g * icg * p.kh * p.kw, icg * p.ih * p.iw
-    if weights > max(2 * caches.l2 // item_size(p), 8 * pixels):
-        # Each thread its own weights, which take more time to fetch than all of the image (measured, 2 threads, 512
-        # channels on 7x7 and 14x14 pixels: 20 to 30 %; weights of 3 times the image lose as much).
-        n_oc_task = max(n_oc_task, min(tile.n_oc_blk(p), ceil_div(2 * threads, p.mb * n_strips)))
-    wanted = ceil_div(2 * threads, p.mb * n_strips * ceil_div(p.ow, ow_blk) * n_oc_task)
-    return min(oh_blk, max(1, ceil_div(p.oh, wanted))), n_oc_task
 
 
 def _together(p: ConvProblem, n_strips: int, tasks: int, threads: int) -> int:

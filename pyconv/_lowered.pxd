@@ -1,7 +1,8 @@
 # A plan as C sees it: numbers and offset tables, no decisions; what a call adds to it; and one task of a call.
 #
-# Tasks are numbered through, image by image, block of groups by block of groups, row block by row block, column block
-# by column block, with the blocks of output channels last: neighbours in number share a strip, then an image.
+# Tasks are numbered through, image by image, block of groups by block of groups, part of the output channels by part,
+# row block by row block, column block by column block, with the shares of the part last: neighbours in number share a
+# strip, then an image.
 
 from pyconv._split cimport Split, size_of, start_of
 from pyconv._strip cimport Axis
@@ -17,7 +18,7 @@ cdef struct Lowered:
     Py_ssize_t band  # rows that are computed before the next block of channels, where vectors are of channels
     Py_ssize_t l1_ways, l2_ways  # lines that a set of each cache holds
     Py_ssize_t g_blk, g_strip, oh_blk, ow_blk, ic_blk
-    Py_ssize_t n_g_blk, n_oh_blk, n_ow_blk, n_ic_blk, n_oc_task
+    Py_ssize_t n_g_blk, n_oh_blk, n_ow_blk, n_ic_blk, n_oc_part, n_oc_task
     Py_ssize_t n_tasks, work_per_task, tiles_per_task
     Py_ssize_t ic_slice   # channels that the tiles of a block sum before the next channels
     Py_ssize_t n_waiting  # tiles whose sums wait for those
@@ -83,17 +84,19 @@ cdef inline Py_ssize_t overhang_of(const Lowered *p, Py_ssize_t n) noexcept nogi
 cdef inline Task decode(const Lowered *p, Py_ssize_t index) noexcept nogil:
     cdef:
         Task t
-        Py_ssize_t i
-    i = index % p.n_oc_task
-    t.block_begin = start_of(&p.task_split, i)
-    t.block_end = t.block_begin + size_of(&p.task_split, i)
-    index = index // p.n_oc_task
+        Py_ssize_t of_a_part = p.n_oc_task // p.n_oc_part
+        Py_ssize_t share = index % of_a_part
+    index = index // of_a_part
     t.ow_start = index % p.n_ow_blk * p.ow_blk
     t.n_ow = min(p.ow_blk, p.ow - t.ow_start)
     index = index // p.n_ow_blk
     t.oh_start = index % p.n_oh_blk * p.oh_blk
     t.n_oh = min(p.oh_blk, p.oh - t.oh_start)
     index = index // p.n_oh_blk
+    share = share + index % p.n_oc_part * of_a_part
+    t.block_begin = start_of(&p.task_split, share)
+    t.block_end = t.block_begin + size_of(&p.task_split, share)
+    index = index // p.n_oc_part
     t.g = index % p.n_g_blk * p.g_blk
     t.n_g = min(p.g_blk, p.g - t.g)
     t.n = index // p.n_g_blk

@@ -197,9 +197,10 @@ cdef inline Ahead pixels_after(
         next.g = t.g + 1
         if t.n_g > 1:
             return pixels_of(p, call, &next)
-        if index + 1 < p.n_tasks and (index + 1) % p.n_oc_task == 0:
+        if index + 1 < p.n_tasks:
             next = decode(p, index + 1)
-            return pixels_of(p, call, &next)
+            if next.n != t.n or next.g != t.g or next.oh_start != t.oh_start or next.ow_start != t.ow_start:
+                return pixels_of(p, call, &next)
     memset(&nothing, 0, sizeof(Ahead))
     nothing.tiles = 1
     return nothing

@@ -19,9 +19,10 @@ from pyconv._blocks import Blocks, choose_blocks, useful_flops
 from pyconv._problem import ConvProblem
 from pyconv._tiles import CACHE_LINE, Caches, Tile, TileTable, ceil_div, choose_tile, item_size, round_up
 
+_PAGE = 4096  # bytes of memory
 # Bytes of one way of a cache: the first level has as many sets as a page has lines, the second, with few exceptions,
 # 1024 (_in_place.pxi).
-_L1_WAY = 4096
+_L1_WAY = _PAGE
 _L2_WAY = 64 << 10
 
 
@@ -235,11 +236,12 @@ class Plan:
 
     @property
     def scratch_bytes(self) -> int:
-        """Scratch of a call with packed weights, over all threads.
+        """Scratch of a call with packed weights, over all threads; several have pages of their own.
 
         A single call takes `part_bytes` for each thread in addition, or `packed_size` elements in all.
         """
-        return self.blocks.threads * self.thread_bytes
+        threads = self.blocks.threads
+        return threads * (self.thread_bytes if threads == 1 else round_up(self.thread_bytes, _PAGE))
 
     @property
     def packing(self) -> str:
@@ -287,5 +289,5 @@ def make_plan(
         Whether neighbouring channels lie side by side in the image.
     """
     chosen = table.tile(problem, *(tile or choose_tile(problem, table, caches, channels_last, x_channels_last)))
-    blocks = choose_blocks(problem, chosen, caches, threads, x_channels_last)
+    blocks = choose_blocks(problem, chosen, caches, threads, channels_last, x_channels_last)
     return Plan(problem, table.isa, chosen, blocks, caches.l1 // _L1_WAY, caches.l2 // _L2_WAY)

@@ -45,7 +45,7 @@ ROOT = TESTS.parent
 FILES = (
     "_kernels.pyx", "_nests.pxi", "_depthwise_nests.pxi", "_in_place.pxi", "_doors.pxi", "_strip.pxd", "_copy.pxd",
     "_widen.pxd", "_tile.pxd", "_depthwise.pxd", "_channels.pxd", "_pack.pxd", "_store.pxd", "_lowered.pxd",
-    "_split.pxd", "_vector.pxd",
+    "_queue.pxd", "_split.pxd", "_vector.pxd",
 )  # fmt: skip
 
 # The modules of the level, each with the tests that may see a mistake in it: the fastest killers first.

@@ -28,6 +28,7 @@ LINES = (
     {"_dispatch", "_threads", "_caches", "_denormals"},
     {"_plan", "_reference"},
     {"_blocks"},
+    {"_shares"},
     {"_tiles"},
     {"_complex"},
     {"_problem", "_line"},
@@ -60,7 +61,7 @@ BENCH_RANK = {f"bench.{module}": rank for rank, line in enumerate(BENCH_LINES) f
 # So does the self-test.
 SELFTEST_LINES = ({"cli"}, {"checks"}, {"guarded", "judging", "trials"})
 SELFTEST_RANK = {f"selftest.{module}": rank for rank, line in enumerate(SELFTEST_LINES) for module in line}
-PURE = {"_plan", "_blocks", "_tiles", "_reference", "_line", "_problem", "_arguments", "_dtypes", "_errors"}
+PURE = {"_plan", "_blocks", "_shares", "_tiles", "_reference", "_line", "_problem", "_arguments", "_dtypes", "_errors"}
 
 
 def imports(module: str) -> set[str]:

@@ -194,14 +194,6 @@ def test_pixels_and_weights_beyond_the_second_level_cache_come_in_slices() -> No
     assert make_plan(small, AVX2, replace(HALF_L2, l2=2 << 20), 1, tile=("oc", 3, 4)).blocks.ic_slice == 512
 
 
-def test_threads_share_out_heavy_weights_and_the_rows_of_light_ones() -> None:
-    heavy = make_plan(replace(LAYER, ic=512, oc=512, ih=7, iw=7, oh=7, ow=7), AVX2, HALF_L2, 2)
-    assert (heavy.blocks.n_oc_task, heavy.n_oh_blk) == (4, 1)
-    light = make_plan(LAYER, AVX2, HALF_L2, 2)
-    assert light.blocks.n_oc_task == 1
-    assert light.n_oh_blk >= 4
-
-
 def test_groups_of_neighbouring_channels_share_a_strip() -> None:
     def blocks(channels: int, size: int, stride: int = 1, threads: int = 1, **changes: Any) -> Blocks:
         p = replace(LAYER, ic=channels, oc=channels, g=32, ih=size * stride, iw=size * stride, oh=size, ow=size)
@@ -362,25 +354,14 @@ def test_an_empty_batch_has_a_plan() -> None:
 def test_scratch_is_that_of_each_thread() -> None:
     chosen = plan(LAYER, threads=4)
     assert chosen.blocks.threads == 4
-    assert chosen.scratch_bytes == 4 * chosen.thread_bytes
-
-
-@pytest.mark.parametrize("threads", [1, 2, 3, 8, 64])
-def test_threads_get_tasks(threads: int) -> None:
-    chosen = plan(LAYER, threads)
-    assert 1 <= chosen.blocks.threads <= threads
-    assert chosen.n_tasks >= chosen.blocks.threads
-    assert chosen.blocks.n_oc_task <= chosen.n_oc_blk
+    assert 4 * chosen.thread_bytes <= chosen.scratch_bytes < 4 * (chosen.thread_bytes + 4096)
+    assert chosen.scratch_bytes % (4 * 4096) == 0, "whole pages, where there are several threads"
+    assert plan(LAYER).scratch_bytes == plan(LAYER).thread_bytes
 
 
 def test_small_work_runs_on_one_thread() -> None:
     tiny = replace(LAYER, ic=1, oc=1, ih=8, iw=8, oh=8, ow=8)
     assert plan(tiny, threads=64).blocks.threads == 1
-
-
-def test_a_small_map_is_split_by_output_channels() -> None:
-    small = replace(LAYER, ic=512, oc=512, ih=1, iw=7, oh=1, ow=7, kh=1, pt=0, pb=0)
-    assert plan(small, threads=8).blocks.n_oc_task > 1
 
 
 def test_the_printed_plan_says_what_matters() -> None:

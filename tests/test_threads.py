@@ -53,6 +53,18 @@ def test_a_block_is_of_its_own_thread() -> None:
     assert seen == [pyconv.get_num_threads()]
 
 
+def test_fewer_threads_than_asked_for_do_all_the_work() -> None:
+    code = """if True:
+        import numpy as np, pyconv
+        x, w = np.ones((1, 64, 30, 30), np.float32), np.ones((64, 64, 3, 3), np.float32)
+        pyconv.conv2d(x, w, num_threads=1)
+        print(np.array_equal(pyconv.conv2d(x, w, num_threads=8), np.full((1, 64, 28, 28), 576, np.float32)))
+    """
+    for limit in (1, 3):
+        ran = python("-c", code, OMP_NUM_THREADS="8", OMP_THREAD_LIMIT=str(limit))
+        assert (ran.returncode, ran.stdout) == (0, "True\n"), ran.stderr
+
+
 @pytest.mark.parametrize("count", [0, -1])
 def test_less_than_one_is_an_error(count: int) -> None:
     with pytest.raises(pyconv.ConvError, match=str(count)):

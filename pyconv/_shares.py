@@ -1,0 +1,133 @@
+"""What threads share out: parts of the output channels, and blocks of pixels.
+
+Each thread begins with tasks that follow one another, and takes over those of others when it has none left
+(_queue.pxd). With two threads, and an output of four channels stored as (C, H, W)::
+
+    two blocks of rows       c0 |aaaabbbb| c1 |aaaabbbb| c2 |aaaabbbb| c3 |aaaabbbb|
+    two parts of channels    c0 |aaaaaaaa| c1 |aaaaaaaa| c2 |bbbbbbbb| c3 |bbbbbbbb|
+
+Where the outputs of two threads meet, prefetchers take lines from the cache of one for the other, which costs as much
+as writing kilobytes: in every channel, if they share rows. Threads with parts of the channels meet once, but each of
+them gathers all pixels. Stored as (H, W, C), it is the other way round: parts of the channels meet in every pixel.
+
+What a share of the work takes is estimated for each way to cut it, and the cheapest is taken.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from math import gcd
+
+from pyconv._problem import ConvProblem
+from pyconv._tiles import Caches, Tile, ceil_div, item_size
+
+
+@dataclass(frozen=True, slots=True)
+class Shares:
+    """How the pixels and the output channels of an image and strip are cut into tasks.
+
+    One of `n_oc_part` parts of the output channels after the other, in each of them block by block of `oh_blk` rows and
+    `ow_blk` columns, and all blocks in `n_oc_task` shares of the output channels, a multiple of `n_oc_part`.
+    """
+
+    n_oc_part: int
+    n_oc_task: int
+    oh_blk: int
+    ow_blk: int
+
+
+# Cycles that it takes for outputs of two threads to meet (measured: 1100 where they overtake one another; threads that
+# keep to their ranges, 64 to 1024 channels, lose less: parts of the channels gain 5 % at most).
+_MEETING = 300
+# Cycles that gathering a vector of pixels takes (measured as what the second thread to do so costs; 3 to 8).
+_GATHER = 5
+# Bytes of weights a cycle, from beyond the second level cache (measured, 2 threads, 512 channels on 7x7 pixels: 20 to
+# 30 % of the time for half of 9 MiB).
+_WEIGHTS = 8
+# The part of its time that a thread with a single task is late by, on average, because something else wants its core
+# for a moment: of several tasks others take over what has not begun.
+_LATE = 0.03
+
+
+def share_out(
+    p: ConvProblem,
+    tile: Tile,
+    caches: Caches,
+    threads: int,
+    n_strips: int,
+    one: Shares,
+    gathers: bool,
+    channels_last: bool,
+) -> Shares:
+    """Cut tasks for several threads.
+
+    Parameters
+    ----------
+    p : ConvProblem
+    tile : Tile
+    caches : Caches
+    threads : int
+        Two at least.
+    n_strips : int
+        Strips of an image: its groups, or so many together.
+    one : Shares
+        What one thread would take: no task may be larger.
+    gathers : bool
+        Whether tasks gather their pixels.
+    channels_last : bool
+        Whether neighbouring channels, not neighbouring pixels, lie side by side in the output.
+    """  # fmt: skip
+    units = p.mb * n_strips
+    needed = threads // gcd(units, threads)
+    if needed == 1:
+        return one
+    ways = _ways(p, tile, needed, one)
+    multiply_adds, taps = tile.lanes * tile.fmas, p.ic // p.g * p.kh * p.kw
+    n_oc_blk = tile.n_oc_blk(p)
+    channels = p.oc // n_strips
+    weights = channels * taps * item_size(p)
+    of_own_channels = tile.role == "dc"  # gathered by the task that wants them alone
+
+    def cycles(way: Shares) -> float:
+        """Estimate the time of the thread with the most to do."""
+        blocks = ceil_div(p.oh, way.oh_blk) * ceil_div(p.ow, way.ow_blk)
+        of_a_block = way.n_oc_task // way.n_oc_part  # tasks
+        of_a_part = blocks * of_a_block
+        tasks = ceil_div(units * of_a_part * way.n_oc_part, threads)
+        share = ceil_div(n_oc_blk, way.n_oc_task) / n_oc_blk
+        rows = min(p.ih, (way.oh_blk - 1) * p.sh + (p.kh - 1) * p.dh + 1)
+        gathered = rows * min(p.iw, way.ow_blk * p.sw) * (p.ic // n_strips) * (share if of_own_channels else 1)
+        gathering = _GATHER * gathered / tile.lanes if gathers else 0
+        multiplying = way.oh_blk * way.ow_blk * channels * share * taps / multiply_adds
+        own_weights = weights / way.n_oc_part  # read once, if they stay in the cache
+        if own_weights > caches.l2 // 2:
+            own_weights = weights * share * tasks
+        reading = own_weights / _WEIGHTS if weights > caches.l2 // 2 else 0
+        meetings = 0.0
+        if not channels_last:
+            meetings = channels / way.n_oc_part if tasks % of_a_part else 0
+        elif tasks % (of_a_part * way.n_oc_part) and (way.n_oc_part > 1 or tasks % of_a_block):
+            meetings = way.oh_blk * way.ow_blk * (ceil_div(tasks, of_a_block) if way.n_oc_part > 1 else 1)
+        return (tasks + _LATE) * (multiplying + gathering) + reading + meetings * _MEETING
+
+    return min(ways, key=cycles)
+
+
+def _ways(p: ConvProblem, tile: Tile, needed: int, one: Shares) -> Iterator[Shares]:
+    """Go through ways to cut what one thread would take so that `needed` threads have as much to do, or nearly so."""
+    n_oc_blk = tile.n_oc_blk(p)
+    # Rows are cut, and the only one into whole tiles.
+    step, length, blk = (1, p.oh, one.oh_blk) if p.oh > 1 else (tile.pixels, p.ow, one.ow_blk)
+    most = ceil_div(length, step)
+    fewest = ceil_div(length, blk)
+    for n_oc_part in (n for n in range(1, min(needed, n_oc_blk) + 1) if needed % n == 0):
+        among = needed // n_oc_part  # threads that share the pixels of a part
+        each = ceil_div(one.n_oc_task, n_oc_part)
+        for n_oc_task in (n_oc_part * each, n_oc_part * each * 2):
+            if n_oc_task > n_oc_blk:
+                continue
+            even = range(ceil_div(fewest, among), ceil_div(fewest, among) + 4)
+            for cut in {min(blk, ceil_div(most, min(n, most)) * step) for n in (fewest, *(n * among for n in even))}:
+                oh_blk, ow_blk = (cut, one.ow_blk) if p.oh > 1 else (one.oh_blk, cut)
+                yield Shares(n_oc_part, n_oc_task, oh_blk, ow_blk)
