@@ -61,9 +61,8 @@ class Blocks:
 def choose_blocks(
     p: ConvProblem, tile: Tile, caches: Caches, threads: int, channels_last: bool = False, x_channels_last: bool = False
 ) -> Blocks:
-    """Choose the blocks for a tile, caches, at most so many threads, and the layouts of output and image."""
+    """Choose the blocks for a tile, caches, threads, and the layouts of output and image."""
     icg, g, n_oc_blk = p.ic // p.g, tile.groups(p), tile.n_oc_blk(p)
-    threads = max(1, min(threads, useful_flops(p) // _FLOPS_PER_THREAD))
     slot = _slot(p, tile, caches) if tile.role == "dc" else 1
     g_strip = _groups_of_a_strip(p, tile, caches, threads) if x_channels_last else 1
     # Channels that are neighbours in the output, and come one at a time, find its lines in the cache.
@@ -395,6 +394,11 @@ _FLOPS_PER_THREAD = 1_000_000
 # Small groups are put together up to this many operations, as long as there are tasks enough to even out the threads.
 _FLOPS_PER_TASK = 10_000_000
 _TASKS_PER_THREAD = 4
+
+
+def worthwhile(p: ConvProblem, threads: int) -> int:
+    """Return how many of so many threads have enough to do."""
+    return max(1, min(threads, useful_flops(p) // _FLOPS_PER_THREAD))
 
 
 def is_serial(problem: ConvProblem) -> bool:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from pyconv import _dtypes
-from pyconv._blocks import Blocks, choose_blocks, useful_flops
+from pyconv._blocks import Blocks, choose_blocks, useful_flops, worthwhile
 from pyconv._problem import ConvProblem
 from pyconv._tiles import CACHE_LINE, Caches, Tile, TileTable, ceil_div, choose_tile, item_size, round_up
 
@@ -288,6 +288,11 @@ def make_plan(
     x_channels_last : bool, optional
         Whether neighbouring channels lie side by side in the image.
     """
-    chosen = table.tile(problem, *(tile or choose_tile(problem, table, caches, channels_last, x_channels_last)))
+    threads = worthwhile(problem, threads)
+    if tile is None:
+        role, nv = choose_tile(problem, table, caches, channels_last, x_channels_last, threads)
+        chosen = table.tile(problem, role, nv)
+    else:
+        chosen = table.tile(problem, *tile)
     blocks = choose_blocks(problem, chosen, caches, threads, channels_last, x_channels_last)
     return Plan(problem, table.isa, chosen, blocks, caches.l1 // _L1_WAY, caches.l2 // _L2_WAY)

@@ -40,14 +40,16 @@ class Shares:
 # Cycles that it takes for outputs of two threads to meet (measured: 1100 where they overtake one another; threads that
 # keep to their ranges, 64 to 1024 channels, lose less: parts of the channels gain 5 % at most).
 _MEETING = 300
-# Cycles that gathering a vector of pixels takes (measured as what the second thread to do so costs; 3 to 8).
-_GATHER = 5
-# Bytes of weights a cycle, from beyond the second level cache (measured, 2 threads, 512 channels on 7x7 pixels: 20 to
-# 30 % of the time for half of 9 MiB).
-_WEIGHTS = 8
-# The part of its time that a thread with a single task is late by, on average, because something else wants its core
-# for a moment: of several tasks others take over what has not begun.
-_LATE = 0.03
+# Cycles that gathering a vector of neighbouring pixels takes, and how many times as long others take.
+_GATHER, _STRIDED = 3, 1.6
+# Bytes a cycle, from other cores' caches and from memory (measured: what a thread more that gathers the same pixels
+# costs, 0.7 and 1.1 cycles for a pixel of 4 bytes in vectors of 8, by strides 1.2 and 0.8 in vectors of 16; and 20 to
+# 30 % of the time for half of 9 MiB of weights, 512 channels on 7x7 pixels).
+_NEAR, _FAR = 12, 6
+# The part of its time by which a thread with a single task is late, because something else wants its core, or half of
+# it: of several tasks others take over what has not begun (measured, 8 and 16 virtual processors, one task each: 10 to
+# 35 % more time than several).
+_LATE = 0.25
 
 
 def share_out(
@@ -87,6 +89,9 @@ def share_out(
     n_oc_blk = tile.n_oc_blk(p)
     channels = p.oc // n_strips
     weights = channels * taps * item_size(p)
+    image = p.ic // n_strips * p.ih * p.iw * item_size(p)
+    a_pixel = _GATHER / tile.lanes + item_size(p) / (_FAR if image > caches.l2 // 2 else _NEAR)
+    a_pixel *= 1 if p.sw == 1 else _STRIDED
     of_own_channels = tile.role == "dc"  # gathered by the task that wants them alone
 
     def cycles(way: Shares) -> float:
@@ -96,14 +101,16 @@ def share_out(
         of_a_part = blocks * of_a_block
         tasks = ceil_div(units * of_a_part * way.n_oc_part, threads)
         share = ceil_div(n_oc_blk, way.n_oc_task) / n_oc_blk
-        rows = min(p.ih, (way.oh_blk - 1) * p.sh + (p.kh - 1) * p.dh + 1)
-        gathered = rows * min(p.iw, way.ow_blk * p.sw) * (p.ic // n_strips) * (share if of_own_channels else 1)
-        gathering = _GATHER * gathered / tile.lanes if gathers else 0
+        rows = way.oh_blk * p.kh if p.rows_apart else (way.oh_blk - 1) * p.sh + (p.kh - 1) * p.dh + 1
+        gathered = (
+            min(p.ih, rows) * min(p.iw, way.ow_blk * p.sw) * (p.ic // n_strips) * (share if of_own_channels else 1)
+        )
+        gathering = gathered * a_pixel if gathers else 0
         multiplying = way.oh_blk * way.ow_blk * channels * share * taps / multiply_adds
         own_weights = weights / way.n_oc_part  # read once, if they stay in the cache
-        if own_weights > caches.l2 // 2:
+        if own_weights > caches.l2 * 3 // 4:
             own_weights = weights * share * tasks
-        reading = own_weights / _WEIGHTS if weights > caches.l2 // 2 else 0
+        reading = own_weights / _FAR if weights > caches.l2 // 2 else 0
         meetings = 0.0
         if not channels_last:
             meetings = channels / way.n_oc_part if tasks % of_a_part else 0

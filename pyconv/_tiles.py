@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from math import gcd
 
 from pyconv import _dtypes
 from pyconv._problem import ConvProblem
@@ -182,17 +183,23 @@ class Caches:
     l2: int
 
 
+def loads_per_cycle(vector_bytes: int, fmas: int) -> float:
+    """Tell how many vectors are loaded in a cycle: two, but of 64 bytes one, or little more (measured: 1.1)."""
+    if vector_bytes < CACHE_LINE:
+        return 2
+    return 1.1 if fmas > 1 else 1
+
+
 @lru_cache(maxsize=1024)
 def tile_cycles(m: int, nv: int, vector_loads: float, vector_bytes: int, fmas: int) -> float:
     """Cycles that a tile of m scalars and nv vectors takes for one tap.
 
     One or two multiply-adds are issued a cycle, four instructions in all. An accumulator is ready again after 4 or 5
     cycles, and where one unit has more of them than the other, it is behind (measured, AVX2: 8 take 5.2 cycles, 7 and
-    9 take 5.4). Two loads are issued a cycle, but of 64 bytes one (measured: 1.1). A broadcast into 64 bytes counts as
-    such where the units are as wide, and as a load of 4 bytes where they are not. The loop itself adds up to 3
-    instructions.
+    9 take 5.4). A broadcast into 64 bytes counts as a load of as many where the units are as wide, and as one of 4
+    bytes where they are not. The loop itself adds up to 3 instructions.
     """
-    wide = min(2, 64 // vector_bytes)
+    wide = loads_per_cycle(vector_bytes, fmas)
     loads = m / max(wide, 2 // fmas) + vector_loads / wide
     chains = m * nv
     return max(chains / fmas, loads, 5.0 + (0.5 if chains in (7, 9) else 0), (chains + m + nv + 3) / 4)
@@ -247,9 +254,15 @@ def row_cycles(p: ConvProblem, table: TileTable, caches: Caches, tile: tuple[str
     # slow enough to leave the time for it (measured: nothing).
     lines = p.ic // p.g * p.kh * min(p.sw, p.kw) * (nv * table.vector_bytes + CACHE_LINE)
     far = role == "ow" and p.kw > 1 and lines > caches.l1 and table.fmas > 1
-    # Under a 1x1 kernel no tap reads what another has read: all pixels stream (measured: 4 to 12 %).
-    streams = role == "ow" and p.kw == 1 and table.vector_bytes * table.fmas / most[nv - 1] >= L2_STREAM
-    return cycles * (1.08 if far or streams else 1.0)
+    # Under a 1x1 kernel no tap reads what another has read: all pixels stream (measured: 4 to 12 %). So do weights, on
+    # lines of their own. From caches that deliver 64 bytes a cycle the hungriest tiles lose 0 to 10 %, 3 on average.
+    eaten = table.vector_bytes * table.fmas / most[nv - 1]
+    pixels_stream = role == "ow" and p.kw == 1
+    weights_stream = role == "oc" and taps * nv * table.vector_bytes > caches.l1
+    if far or (pixels_stream and eaten >= L2_STREAM * max(1, table.vector_bytes // 32)):
+        return cycles * 1.08
+    wide = table.vector_bytes == CACHE_LINE and eaten > L2_STREAM
+    return cycles * (1.03 if wide and (pixels_stream or weights_stream) else 1.0)
 
 
 def depthwise_cycles(p: ConvProblem, tile: Tile) -> float:
@@ -268,7 +281,7 @@ def depthwise_cycles(p: ConvProblem, tile: Tile) -> float:
         loaded = (rows - 1) * p.sh + p.kh if p.kh > 1 else rows
         for v, tiles in even_tails(vectors, max(1, min(tile.NV, p.ow // tile.lanes))):
             weights = rows * p.kh if p.kh > 1 else 1
-            loads = (loaded * v * (1 + beyond) + weights) / min(2, 64 // tile.vector_bytes)
+            loads = (loaded * v * (1 + beyond) + weights) / loads_per_cycle(tile.vector_bytes, tile.fmas)
             cycles += bands * tiles * max(rows * v * p.kh / tile.fmas, loads, 5.0 * p.kh)
     return cycles * p.kw
 
@@ -283,15 +296,33 @@ def in_channel_vectors(p: ConvProblem, lanes: int) -> bool:
 _GATHER = 3
 
 
+def unevenness(p: ConvProblem, tile: Tile, threads: int) -> float:
+    """Tell how many times its even share of the tiles the busiest of several threads has, at best.
+
+    Threads share out blocks of output channels, and rows or, of a single one, tiles (_shares.py).
+    """
+    n_oc_blk, rows = tile.n_oc_blk(p), p.oh if p.oh > 1 else ceil_div(p.ow, tile.pixels)
+    needed = threads // gcd(p.mb * tile.groups(p), threads)
+    parts = [n for n in range(1, min(needed, n_oc_blk) + 1) if needed % n == 0]
+    return min(round_up(n_oc_blk, n) / n_oc_blk * round_up(rows, needed // n) / rows for n in parts)
+
+
 def choose_tile(
-    p: ConvProblem, table: TileTable, caches: Caches, channels_last: bool, x_channels_last: bool = False
+    p: ConvProblem,
+    table: TileTable,
+    caches: Caches,
+    channels_last: bool,
+    x_channels_last: bool = False,
+    threads: int = 1,
 ) -> tuple[str, int]:
     """Choose the cheapest (role, NV) for the layouts of the output and of the image."""
     lanes = table.vector_bytes // item_size(p)
     of_pixels = p.ic == p.g and 1 in (p.dh, p.sh) and p.oc <= 2 * p.g and (p.kh, p.sh) in table.depthwise_kernels
     # Beside channel vectors, whose time goes with the pixels, vectors of pixels pay for each row as for 7 pixels (at
     # stride 2 for 5) and for each vector as for 0.65 of its lanes (measured: 3x3 to 7x7, 8 and 16 lanes, both dtypes).
-    wide = (7 if p.sw == 1 else 5) + 0.65 * round_up(p.ow, lanes) <= p.ow
+    # Without a stride, tiles of a single vector have too few sums to keep two units busy (measured, 28 pixels of 16
+    # lanes: 3 to 30 %, the more the larger the kernel).
+    wide = (7 if p.sw == 1 else 5) + 0.65 * round_up(p.ow, lanes) <= p.ow and (p.sw > 1 or p.ow >= table.fmas * lanes)
     # Groups of several channels take a permutation for each multiply-add: where the image has to be transposed for it,
     # too, or where groups are wide and vectors of pixels not strided, the other roles are faster (measured, groups of
     # 2 to 8 channels).
@@ -317,11 +348,12 @@ def choose_tile(
 
     def cycles(tile: tuple[str, int]) -> float:
         rows, gathering = flat, 0
+        made = table.tile(p, *tile)
         if may_be_flat or points:
-            made = table.tile(p, *tile)
             rows = p if made.has_panels(p, caches) else flat
             if points and not x_channels_last and not made.reads_image(p):
                 gathering = _GATHER * icg * ceil_div(rows.ow, lanes)
-        return rows.oh * (gathering + row_cycles(rows, table, caches, tile, channels_last))
+        a_row = gathering + row_cycles(rows, table, caches, tile, channels_last)
+        return rows.oh * a_row * (unevenness(p, made, threads) if threads > 1 else 1)
 
     return min(offered, key=cycles)

@@ -12,7 +12,7 @@ from pyconv._blocks import Blocks
 from pyconv._line import lay_flat, lay_out
 from pyconv._plan import Plan, make_plan
 from pyconv._problem import ConvProblem
-from pyconv._tiles import Caches, TileTable, even_tails
+from pyconv._tiles import Caches, TileTable, even_tails, tile_cycles, unevenness
 
 AVX512 = TileTable.of(
     "x86-64-v4",
@@ -101,10 +101,11 @@ def test_a_last_vector_of_channels_finds_room(channels: int) -> None:
 def test_a_large_map_reads_the_larger_of_weights_and_image_once() -> None:
     deep = replace(LAYER, ic=512, oc=512, ih=28, iw=28, oh=28, ow=28)
     wide = replace(LAYER, ih=224, iw=224, oh=224, ow=224)
-    assert plan(deep).n_ic_blk > 1
-    assert (plan(deep).n_oh_blk, plan(deep).blocks.n_oc_task > 1) == (1, True)
-    assert plan(wide).n_ic_blk > 1
-    assert (plan(wide).n_oh_blk > 1, plan(wide).blocks.n_oc_task) == (True, 1)
+    of_weights, of_pixels = (make_plan(p, AVX512, CACHES, 1, tile=("oc", 4, 6)) for p in (deep, wide))
+    assert of_weights.n_ic_blk > 1
+    assert (of_weights.n_oh_blk, of_weights.blocks.n_oc_task > 1) == (1, True)
+    assert of_pixels.n_ic_blk > 1
+    assert (of_pixels.n_oh_blk > 1, of_pixels.blocks.n_oc_task) == (True, 1)
 
 
 def pointwise(ic: int, size: int, oc: int) -> ConvProblem:
@@ -336,8 +337,37 @@ def test_a_strip_of_many_rows_holds_fewer_channels() -> None:
 
 def test_units_of_half_the_width_leave_time_to_stream_weights() -> None:
     deep = replace(LAYER, ic=512, oc=512, ih=28, iw=28, oh=28, ow=28)
-    assert make_plan(deep, AVX512, CACHES, 1).n_ic_blk > 1
-    assert make_plan(deep, replace(AVX512, fmas=1), CACHES, 1).n_ic_blk == 1
+    tile = ("oc", 4, 6)
+    two, one = (make_plan(deep, replace(AVX512, fmas=fmas), CACHES, 1, tile=tile) for fmas in (2, 1))
+    assert two.n_ic_blk > one.n_ic_blk > 1
+    assert one.n_ic_blk == 3, "in half of the second level cache"
+
+
+def test_wide_loads_are_little_more_than_one_a_cycle() -> None:
+    for m, nv in ((6, 4), (8, 3)):
+        assert tile_cycles(m, nv, nv, 64, 2) == m * nv / 2
+    assert tile_cycles(14, 2, 2, 64, 2) == pytest.approx(16 / 1.1)
+    assert tile_cycles(14, 1, 1, 64, 2) == pytest.approx(15 / 1.1), "a load for each multiply-add"
+    assert tile_cycles(14, 2, 2, 64, 1) == 28
+    deep = replace(LAYER, ic=256, oc=256)
+    assert plan(deep).tile.NV == 3, "streams fewer weights than four"
+
+
+def test_single_vectors_of_pixels_are_too_few_sums_for_two_units() -> None:
+    p = replace(DEPTHWISE, ih=28, iw=28, oh=28, ow=28)
+    assert plan(p).tile.role == "dc"
+    assert make_plan(p, replace(AVX512, fmas=1), CACHES, 1).tile.role == "dw"
+    assert plan(replace(p, iw=32, ow=32)).tile.role == "dw"
+
+
+def test_threads_have_tiles_that_they_can_share() -> None:
+    p = replace(LAYER, ic=512, oc=512, ih=7, iw=7, oh=7, ow=7)
+    for threads in (2, 4, 8):
+        assert unevenness(p, plan(p, threads).tile, threads) < 1.1
+    table = AVX512.tile(p, "oc", 3)
+    assert table.n_oc_blk(p) == 11
+    assert unevenness(p, table, 8) == pytest.approx(8 / 7, abs=1e-9), "eight of seven rows, if they share no channels"
+    assert unevenness(p, table, 1) == 1
 
 
 def test_few_taps_take_no_more_accumulators_than_can_wait_to_be_stored() -> None:

@@ -51,7 +51,9 @@ def test_threads_get_tasks(threads: int, channels_last: bool) -> None:
     for _ in range(300):
         channels, size = random_sizes.choice((1, 3, 16, 48, 100, 512)), random_sizes.choice((1, 5, 7, 14, 28, 56, 100))
         p = square(channels, size, batch=random_sizes.choice((1, 2, 5)))
-        chosen, alone = (shared(p, n, channels_last=channels_last) for n in (threads, 1))
+        chosen = shared(p, threads, channels_last=channels_last)
+        tile = (chosen.tile.role, chosen.tile.NV, chosen.tile.largest)
+        alone = make_plan(p, AVX2, HALF_L2, 1, channels_last, tile, channels_last)
         b = chosen.blocks
         assert 1 <= b.threads <= threads
         assert chosen.n_tasks >= b.threads

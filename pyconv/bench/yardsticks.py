@@ -48,7 +48,7 @@ def bandwidth_gbytes(threads: int) -> float:
 
     bounds = np.linspace(0, source.size, threads + 1).astype(int)
     calls = [partial(copy, slice(*ends)) for ends in itertools.pairwise(bounds)]
-    rates = []
+    rates: list[float] = []
     for _ in range(2):
         done, starts, ends = zip(*_at_once(calls), strict=True)
         rates.append(sum(done) / (max(ends) - min(starts)) / 1e9)
@@ -57,7 +57,7 @@ def bandwidth_gbytes(threads: int) -> float:
 
 def _rate(calls: Sequence[Callable[[], int]]) -> float:
     """Add what each call did in its own time, all made at once, in 1e9 / s."""
-    return sum(done / (end - start) for done, start, end in _at_once(calls)) / 1e9
+    return float(sum(done / (end - start) for done, start, end in _at_once(calls)) / 1e9)
 
 
 def _at_once(calls: Sequence[Callable[[], int]]) -> list[tuple[int, float, float]]:
