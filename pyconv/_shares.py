@@ -49,7 +49,7 @@ _NEAR, _FAR = 12, 6
 # The part of its time by which a thread with a single task is late, because something else wants its core, or half of
 # it: of several tasks others take over what has not begun (measured, 8 and 16 virtual processors, one task each: 10 to
 # 35 % more time than several).
-_LATE = 0.25
+_LATE = 0.35
 
 
 def share_out(
