@@ -85,7 +85,7 @@ def choose_blocks(
     shares = Shares(1, min(n_oc_blk, n_oc_task), oh_blk, ow_blk)
     if threads > 1:
         in_place = tile.reads_image(p) or (x_channels_last and (tile.role == "dc" or p.kh == p.kw == 1))
-        shares = share_out(p, tile, caches, threads, n_strips, shares, not in_place, channels_last)
+        shares = share_out(p, tile, caches, threads, n_strips, shares, None if in_place else panel, channels_last)
     oh_blk, n_oc_task = shares.oh_blk, shares.n_oc_task
     if shares.ow_blk < ow_blk:
         ow_blk = shares.ow_blk

@@ -40,16 +40,18 @@ class Shares:
 # Cycles that it takes for outputs of two threads to meet (measured: 1100 where they overtake one another; threads that
 # keep to their ranges, 64 to 1024 channels, lose less: parts of the channels gain 5 % at most).
 _MEETING = 300
-# Cycles that gathering a vector of neighbouring pixels takes, and how many times as long others take.
+# Cycles that gathering a vector of neighbouring pixels takes, how many times as long others take, and cycles for each
+# row of a channel, or of its piece in a panel (measured, 512 channels on 7x7 pixels 50 to 80, panels of 6 pixels 18).
 _GATHER, _STRIDED = 3, 1.6
+_ROW, _PIECE = 60, 15
 # Bytes a cycle, from other cores' caches and from memory (measured: what a thread more that gathers the same pixels
 # costs, 0.7 and 1.1 cycles for a pixel of 4 bytes in vectors of 8, by strides 1.2 and 0.8 in vectors of 16; and 20 to
 # 30 % of the time for half of 9 MiB of weights, 512 channels on 7x7 pixels).
 _NEAR, _FAR = 12, 6
 # The part of its time by which a thread with a single task is late, because something else wants its core, or half of
-# it: of several tasks others take over what has not begun (measured, 8 and 16 virtual processors, one task each: 10 to
-# 35 % more time than several).
-_LATE = 0.35
+# it: of several tasks others take over what has not begun. The more threads, the likelier that one is late (measured,
+# one task each: two threads nothing, 8 and 16 on virtual processors 10 to 35 % more time than several).
+_LATE, _LATEST = 0.05, 0.35  # for each thread, and at most
 
 
 def share_out(
@@ -59,27 +61,22 @@ def share_out(
     threads: int,
     n_strips: int,
     one: Shares,
-    gathers: bool,
+    panel: int | None,
     channels_last: bool,
 ) -> Shares:
-    """Cut tasks for several threads.
+    """Cut the tasks of a problem, of a tile and for these caches, for two threads or more.
 
     Parameters
     ----------
-    p : ConvProblem
-    tile : Tile
-    caches : Caches
-    threads : int
-        Two at least.
     n_strips : int
         Strips of an image: its groups, or so many together.
     one : Shares
-        What one thread would take: no task may be larger.
-    gathers : bool
-        Whether tasks gather their pixels.
+        What a task may be at most, as one thread would take it.
+    panel : int or None
+        Pixels of a row that tasks gather together, 0 for all of them; None if they gather none.
     channels_last : bool
         Whether neighbouring channels, not neighbouring pixels, lie side by side in the output.
-    """  # fmt: skip
+    """
     units = p.mb * n_strips
     needed = threads // gcd(units, threads)
     if needed == 1:
@@ -92,6 +89,8 @@ def share_out(
     image = p.ic // n_strips * p.ih * p.iw * item_size(p)
     a_pixel = _GATHER / tile.lanes + item_size(p) / (_FAR if image > caches.l2 // 2 else _NEAR)
     a_pixel *= 1 if p.sw == 1 else _STRIDED
+    a_row = _ROW if p.kh * p.kw > 1 else _PIECE
+    late = min(_LATEST, _LATE * threads)
     of_own_channels = tile.role == "dc"  # gathered by the task that wants them alone
 
     def cycles(way: Shares) -> float:
@@ -102,10 +101,10 @@ def share_out(
         tasks = ceil_div(units * of_a_part * way.n_oc_part, threads)
         share = ceil_div(n_oc_blk, way.n_oc_task) / n_oc_blk
         rows = way.oh_blk * p.kh if p.rows_apart else (way.oh_blk - 1) * p.sh + (p.kh - 1) * p.dh + 1
-        gathered = (
-            min(p.ih, rows) * min(p.iw, way.ow_blk * p.sw) * (p.ic // n_strips) * (share if of_own_channels else 1)
-        )
-        gathering = gathered * a_pixel if gathers else 0
+        gathered = 0 if panel is None else p.ic // n_strips * min(p.ih, rows)  # rows
+        pieces = ceil_div(way.ow_blk, panel) if panel else 1
+        gathering = gathered * (pieces * a_row + min(p.iw, way.ow_blk * p.sw) * a_pixel)
+        gathering *= share if of_own_channels else 1
         multiplying = way.oh_blk * way.ow_blk * channels * share * taps / multiply_adds
         own_weights = weights / way.n_oc_part  # read once, if they stay in the cache
         if own_weights > caches.l2 * 3 // 4:
@@ -116,7 +115,7 @@ def share_out(
             meetings = channels / way.n_oc_part if tasks % of_a_part else 0
         elif tasks % (of_a_part * way.n_oc_part) and (way.n_oc_part > 1 or tasks % of_a_block):
             meetings = way.oh_blk * way.ow_blk * (ceil_div(tasks, of_a_block) if way.n_oc_part > 1 else 1)
-        return (tasks + _LATE) * (multiplying + gathering) + reading + meetings * _MEETING
+        return (tasks + late) * (multiplying + gathering) + reading + meetings * _MEETING
 
     return min(ways, key=cycles)
 

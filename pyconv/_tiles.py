@@ -292,10 +292,6 @@ def in_channel_vectors(p: ConvProblem, lanes: int) -> bool:
     return p.ic == p.oc and (icg == 1 or (icg < lanes and lanes % icg == 0))
 
 
-# Cycles that gathering a vector of pixels takes (measured, 1x1 kernels on 14 and 28 pixels: 3.1 and 4.3).
-_GATHER = 3
-
-
 def unevenness(p: ConvProblem, tile: Tile, threads: int) -> float:
     """Tell how many times its even share of the tiles the busiest of several threads has, at best.
 
@@ -305,6 +301,10 @@ def unevenness(p: ConvProblem, tile: Tile, threads: int) -> float:
     needed = threads // gcd(p.mb * tile.groups(p), threads)
     parts = [n for n in range(1, min(needed, n_oc_blk) + 1) if needed % n == 0]
     return min(round_up(n_oc_blk, n) / n_oc_blk * round_up(rows, needed // n) / rows for n in parts)
+
+
+# Cycles that gathering a vector of pixels takes (measured, 1x1 kernels on 14 and 28 pixels: 3.1 and 4.3).
+_GATHER = 3
 
 
 def choose_tile(
