@@ -67,8 +67,10 @@ def choose_blocks(
     g_strip = _groups_of_a_strip(p, tile, caches, threads) if x_channels_last else 1
     # Channels that are neighbours in the output, and come one at a time, find its lines in the cache.
     all_channels = tile.role == "dw" and channels_last
-    n_strips = 1 if all_channels else ceil_div(g, g_strip)
-    oh_blk, ow_blk, ic_blk = _strip(p, tile, caches, slot, g_strip)
+    if all_channels:
+        g_strip = _groups_beside(p, threads)
+    n_strips = ceil_div(g, g_strip)
+    oh_blk, ow_blk, ic_blk = _strip(p, tile, caches, slot, 1 if all_channels else g_strip)
     if all_channels:
         oh_blk = min(oh_blk, _rows_of_all_channels(p, caches))
     n_oc_task, oh_blk, ow_blk = _at_once(p, n_strips, n_oc_blk, oh_blk, ow_blk, tile.pixels)
@@ -91,7 +93,8 @@ def choose_blocks(
         ow_blk = shares.ow_blk
         panel, cols = _columns(p, tile, caches, slot, ow_blk, x_channels_last)
     tasks = p.mb * n_strips * ceil_div(p.oh, oh_blk) * ceil_div(p.ow, ow_blk)
-    g_blk = g if all_channels else g_strip
+    g_blk = g_strip
+    g_strip = 1 if all_channels else g_strip  # one after the other
     if not all_channels and tasks == p.mb * n_strips and n_oc_task == 1 and ic_blk == icg:
         g_blk = g_strip * _together(p, n_strips, tasks, threads)
         tasks = p.mb * ceil_div(g, g_blk)
@@ -180,6 +183,13 @@ def _groups_of_a_strip(p: ConvProblem, tile: Tile, caches: Caches, threads: int)
         return n * p.ic // p.g * length_of(*_row_axis(p, oh_blk, 1)) * columns <= half
 
     return n if n > 1 and (fits(p.oh) or (p.sw > 1 and fits(_least_rows(p)))) else 1
+
+
+def _groups_beside(p: ConvProblem, threads: int) -> int:
+    """Return how many groups a task takes whose output channels are neighbours: all, or enough to fill their lines."""
+    n = ceil_div(2 * threads, p.mb * p.oh) if threads > 1 else 1
+    line = max(1, _NEIGHBOURS * p.g // (p.oc * item_size(p)))
+    return min(p.g, round_up(ceil_div(p.g, n), line))
 
 
 def _rows_of_all_channels(p: ConvProblem, caches: Caches) -> int:

@@ -3,7 +3,7 @@
 This file is compiled once for each instruction set (setup.py: LEVELS) into a module of its own; _dispatch.py chooses.
 A `Convolution` is a plan (_plan.py) lowered to C: numbers and offset tables, no decisions. Its call
 
-    for task in tasks:                       in parallel: (image, group, row block, column block, channel block)
+    for task in tasks:                       in parallel: (image, group, part of the channels, rows, columns, share)
         for channels of the reduction:       one pass, or as many as the plan found to suit the caches
             gather the strip                 if the image does not serve as it is       _strip.pxd, _in_place.pxi
             for block, for row, for tile:    in an order that depends on the role  _nests, _depthwise_nests.pxi
@@ -29,7 +29,7 @@ from pyconv._denormals cimport FLUSHING, float_state, rounds_down, set_float_sta
 from pyconv._depthwise cimport MAX_ROWS, channels_fits, depthwise_fits
 from pyconv._instances cimport depthwise_exists
 from pyconv._lowered cimport Call, Lowered, Task, Weights, decode, flattened, is_split, overhang_of
-from pyconv._queue cimport Queue, next_task, share_out
+from pyconv._queue cimport Queue, deal, next_task
 from pyconv._split cimport split, start_of
 from pyconv._strip cimport Axis, Image, Segment
 from pyconv._tile cimport DEPTHWISE, DEPTHWISE_CHANNELS, MAX_M, MAX_NV, OC_VECTOR, OW_VECTOR, tile_fits
@@ -444,7 +444,7 @@ cdef class Convolution:
             Py_ssize_t begin = 0
             Py_ssize_t end, t, i
             # Between so many a pending Ctrl-C is answered: 2 GFLOP are some 20 ms of a core at its best.
-            Py_ssize_t tasks_at_once = max(n_threads, n_threads * 2_000_000_000 // p.work_per_task)
+            Py_ssize_t tasks_at_once = n_threads * max(1, 2_000_000_000 // p.work_per_task)
             Queue *queues
             void *scratch = NULL
             Py_ssize_t thread_bytes = p.thread_bytes + (p.part_bytes if call.packed == NULL else 0)
@@ -476,7 +476,7 @@ cdef class Convolution:
                         for t in range(begin, end):
                             run_task(p, call, t, 0)
                     else:
-                        share_out(queues, n_threads, begin, end)
+                        deal(queues, n_threads, begin, end)
                         with parallel(num_threads=<int> n_threads):
                             run_tasks(p, call, queues, n_threads, threadid())
                 begin = end

@@ -1,8 +1,8 @@
 """From a problem to a plan: which tile, in which role, over which blocks, by how many threads.
 
-A plan is a value: a pure function of (problem, tile table, cache sizes, thread count), made without touching data or
-compiled code, printable and testable. It decides everything that the kernel then only carries out. No decision can
-change a bit of the result (_tile.pxd), only the time and the scratch.
+A plan is a value: a pure function of (problem, tile table, cache sizes, thread count, layouts), made without touching
+data or compiled code, printable and testable. It decides everything that the kernel then only carries out. No decision
+can change a bit of the result (_tile.pxd), only the time and the scratch.
 
 **Tile.** The cheapest of those that the build offers (_tiles.py).
 
@@ -238,7 +238,8 @@ class Plan:
     def scratch_bytes(self) -> int:
         """Scratch of a call with packed weights, over all threads; several have pages of their own.
 
-        A single call takes `part_bytes` for each thread in addition, or `packed_size` elements in all.
+        A single call takes `part_bytes` for each thread in addition, or `packed_size` elements in all. Beside that each
+        call takes a line for each thread, and the offset of each tap.
         """
         threads = self.blocks.threads
         return threads * (self.thread_bytes if threads == 1 else round_up(self.thread_bytes, _PAGE))

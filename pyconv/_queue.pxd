@@ -24,7 +24,7 @@ cdef union Queue:
     char line[LINE]
 
 
-cdef inline void share_out(Queue *queues, Py_ssize_t n, Py_ssize_t begin, Py_ssize_t end) noexcept nogil:
+cdef inline void deal(Queue *queues, Py_ssize_t n, Py_ssize_t begin, Py_ssize_t end) noexcept nogil:
     # The tasks [begin, end) among n threads.
     cdef Py_ssize_t i
     for i in range(n):

@@ -17,10 +17,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from math import gcd
 
 from pyconv._problem import ConvProblem
-from pyconv._tiles import Caches, Tile, ceil_div, item_size
+from pyconv._tiles import Caches, Tile, ceil_div, item_size, needed_parts, ways_to_part
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +40,8 @@ class Shares:
 # keep to their ranges, 64 to 1024 channels, lose less: parts of the channels gain 5 % at most).
 _MEETING = 300
 # Cycles that gathering a vector of neighbouring pixels takes, how many times as long others take, and cycles for each
-# row of a channel, or of its piece in a panel (measured, 512 channels on 7x7 pixels 50 to 80, panels of 6 pixels 18).
+# row of a channel (measured, 512 channels on 7x7 pixels: 50 to 80), of 1x1 kernels, whose rows are long or come in the
+# pieces of panels (measured, of 6 pixels: 18).
 _GATHER, _STRIDED = 3, 1.6
 _ROW, _PIECE = 60, 15
 # Bytes a cycle, from other cores' caches and from memory (measured: what a thread more that gathers the same pixels
@@ -78,7 +78,7 @@ def share_out(
         Whether neighbouring channels, not neighbouring pixels, lie side by side in the output.
     """
     units = p.mb * n_strips
-    needed = threads // gcd(units, threads)
+    needed = needed_parts(units, threads)
     if needed == 1:
         return one
     ways = _ways(p, tile, needed, one)
@@ -127,8 +127,8 @@ def _ways(p: ConvProblem, tile: Tile, needed: int, one: Shares) -> Iterator[Shar
     step, length, blk = (1, p.oh, one.oh_blk) if p.oh > 1 else (tile.pixels, p.ow, one.ow_blk)
     most = ceil_div(length, step)
     fewest = ceil_div(length, blk)
-    for n_oc_part in (n for n in range(1, min(needed, n_oc_blk) + 1) if needed % n == 0):
-        among = needed // n_oc_part  # threads that share the pixels of a part
+    for n_oc_part in ways_to_part(n_oc_blk, needed):
+        among = ceil_div(needed, n_oc_part)  # threads that share the pixels of a part
         each = ceil_div(one.n_oc_task, n_oc_part)
         for n_oc_task in (n_oc_part * each, n_oc_part * each * 2):
             if n_oc_task > n_oc_blk:

@@ -292,15 +292,30 @@ def in_channel_vectors(p: ConvProblem, lanes: int) -> bool:
     return p.ic == p.oc and (icg == 1 or (icg < lanes and lanes % icg == 0))
 
 
-def unevenness(p: ConvProblem, tile: Tile, threads: int) -> float:
-    """Tell how many times its even share of the tiles the busiest of several threads has, at best.
+def needed_parts(units: int, threads: int) -> int:
+    """Return in how many parts each of so many images and groups is cut, for threads to have as many of them."""
+    return threads // gcd(units, threads)
 
-    Threads share out blocks of output channels, and rows or, of a single one, tiles (_shares.py).
+
+def ways_to_part(n_oc_blk: int, needed: int) -> list[int]:
+    """Return numbers of parts of the output channels, the rest of those needed to be cut out of the pixels."""
+    return [n for n in sorted({ceil_div(needed, among) for among in range(1, needed + 1)}) if n <= n_oc_blk]
+
+
+@lru_cache(maxsize=1024)
+def unevenness(n_oc_blk: int, rows: int, needed: int) -> float:
+    """Tell how many times its even share the busiest thread has, at best, of so many blocks and rows.
+
+    Rows of pixels or, of a single one, tiles: what threads share out beside blocks of output channels (_shares.py).
     """
-    n_oc_blk, rows = tile.n_oc_blk(p), p.oh if p.oh > 1 else ceil_div(p.ow, tile.pixels)
-    needed = threads // gcd(p.mb * tile.groups(p), threads)
-    parts = [n for n in range(1, min(needed, n_oc_blk) + 1) if needed % n == 0]
-    return min(round_up(n_oc_blk, n) / n_oc_blk * round_up(rows, needed // n) / rows for n in parts)
+
+    def share(parts: int, cuts: int) -> float:
+        tasks = parts * cuts
+        largest = round_up(n_oc_blk, parts) / n_oc_blk * round_up(rows, cuts) / rows
+        return largest * round_up(tasks, needed) / tasks
+
+    ways = ((n, min(rows, ceil_div(needed, n) * k)) for n in ways_to_part(n_oc_blk, needed) for k in (1, 2, 4))
+    return min(share(*way) for way in ways)
 
 
 # Cycles that gathering a vector of pixels takes (measured, 1x1 kernels on 14 and 28 pixels: 3.1 and 4.3).
@@ -353,7 +368,10 @@ def choose_tile(
             rows = p if made.has_panels(p, caches) else flat
             if points and not x_channels_last and not made.reads_image(p):
                 gathering = _GATHER * icg * ceil_div(rows.ow, lanes)
-        a_row = gathering + row_cycles(rows, table, caches, tile, channels_last)
-        return rows.oh * a_row * (unevenness(p, made, threads) if threads > 1 else 1)
+        price = rows.oh * (gathering + row_cycles(rows, table, caches, tile, channels_last))
+        if threads > 1:
+            length = p.oh if p.oh > 1 else ceil_div(p.ow, made.pixels)
+            price *= unevenness(made.n_oc_blk(p), length, needed_parts(p.mb * made.groups(p), threads))
+        return price
 
     return min(offered, key=cycles)
