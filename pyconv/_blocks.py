@@ -33,12 +33,13 @@ class Blocks:
     """The outcome.
 
     A task takes `g_blk` groups one after the other (more than one where they are small), whose pixels are gathered
-    `g_strip` at a time, `oh_blk` rows, `ow_blk` columns and one of `n_oc_task` shares of the output channels. A pass
-    takes `ic_blk` input channels through all tiles of a task, a slice `ic_slice` of them through those of a block. A
-    `slot` of the strip's lines, `rows` and `cols`, is one element, or as many vectors of channels as are gathered
-    together. The strip is one of whole rows or, where `panel` is not 0, one for the so many pixels of each tile, one
-    after the other; in a `flat` one rows follow one another as one (_line.py), for tiles that fit them better. Vectors
-    of channels go through `band` rows before the next channels take their turn.
+    `g_strip` at a time, `oh_blk` rows, `ow_blk` columns and one of `n_oc_task` shares of the output channels; these
+    come in `n_oc_part` parts, each with the tasks of all pixels before the next. A pass takes `ic_blk` input channels
+    through all tiles of a task, a slice `ic_slice` of them through those of a block. A `slot` of the strip's lines,
+    `rows` and `cols`, is one element, or as many vectors of channels as are gathered together. The strip is one of
+    whole rows or, where `panel` is not 0, one for the so many pixels of each tile, one after the other; in a `flat` one
+    rows follow one another as one (_line.py), for tiles that fit them better. Vectors of channels go through `band`
+    rows before the next channels take their turn.
     """
 
     g_blk: int
@@ -65,14 +66,13 @@ def choose_blocks(
     icg, g, n_oc_blk = p.ic // p.g, tile.groups(p), tile.n_oc_blk(p)
     slot = _slot(p, tile, caches) if tile.role == "dc" else 1
     g_strip = _groups_of_a_strip(p, tile, caches, threads) if x_channels_last else 1
+    oh_blk, ow_blk, ic_blk = _strip(p, tile, caches, slot, g_strip)
+    g_blk = g_strip
     # Channels that are neighbours in the output, and come one at a time, find its lines in the cache.
-    all_channels = tile.role == "dw" and channels_last
-    if all_channels:
-        g_strip = _groups_beside(p, threads)
-    n_strips = ceil_div(g, g_strip)
-    oh_blk, ow_blk, ic_blk = _strip(p, tile, caches, slot, 1 if all_channels else g_strip)
-    if all_channels:
-        oh_blk = min(oh_blk, _rows_of_all_channels(p, caches))
+    beside = tile.role == "dw" and channels_last
+    if beside:
+        g_blk, oh_blk = _groups_beside(p, threads), min(oh_blk, _rows_beside(p, caches))
+    n_strips = ceil_div(g, g_blk)
     n_oc_task, oh_blk, ow_blk = _at_once(p, n_strips, n_oc_blk, oh_blk, ow_blk, tile.pixels)
     panel, cols = _columns(p, tile, caches, slot, ow_blk, x_channels_last)
     # The sums of one block's tiles in a row, where they wait for the next channels.
@@ -93,9 +93,7 @@ def choose_blocks(
         ow_blk = shares.ow_blk
         panel, cols = _columns(p, tile, caches, slot, ow_blk, x_channels_last)
     tasks = p.mb * n_strips * ceil_div(p.oh, oh_blk) * ceil_div(p.ow, ow_blk)
-    g_blk = g_strip
-    g_strip = 1 if all_channels else g_strip  # one after the other
-    if not all_channels and tasks == p.mb * n_strips and n_oc_task == 1 and ic_blk == icg:
+    if not beside and tasks == p.mb * n_strips and n_oc_task == 1 and ic_blk == icg:
         g_blk = g_strip * _together(p, n_strips, tasks, threads)
         tasks = p.mb * ceil_div(g, g_blk)
     # Channel vectors: the sums of a band of rows in half of the first level cache, the pixels in the other.
@@ -192,7 +190,7 @@ def _groups_beside(p: ConvProblem, threads: int) -> int:
     return min(p.g, round_up(ceil_div(p.g, n), line))
 
 
-def _rows_of_all_channels(p: ConvProblem, caches: Caches) -> int:
+def _rows_beside(p: ConvProblem, caches: Caches) -> int:
     """Return how many rows of all channels a task takes, where each channel alone writes parts of the same lines.
 
     Rows of the output and of the image that half of the second level cache holds, if it does not hold the whole output

@@ -7,6 +7,7 @@
 from libc.string cimport memcpy, memset
 
 from pyconv._copy cimport copy_pixels
+from pyconv._split cimport up_to
 from pyconv._strip cimport (
     ZEROS, Axis, Image, Span, channel_of, gather_line, gather_lines, is_regular, source_of, span_of,
 )
@@ -55,7 +56,7 @@ cdef inline void transpose_planes(
     cdef:
         Py_ssize_t VL = VECTOR_BYTES // sizeof(real)
         Py_ssize_t n = n_rows * n_cols
-        Py_ssize_t used = (n_ch + VL - 1) // VL * VL
+        Py_ssize_t used = up_to(VL, n_ch)
         Py_ssize_t i, k, j, c, start, row, col
         real *pixels[16]
         real block[8 * 16]
@@ -87,7 +88,7 @@ cdef inline bint gather_inside_channels(
     # are not all one stride apart.
     cdef:
         Py_ssize_t VL = VECTOR_BYTES // sizeof(real)
-        Py_ssize_t used = (n_ch + VL - 1) // VL * VL
+        Py_ssize_t used = up_to(VL, n_ch)
         Py_ssize_t size = sizeof(real)
         Py_ssize_t _row, col
         bint own = image.widen == NULL

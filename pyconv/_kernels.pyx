@@ -30,7 +30,7 @@ from pyconv._depthwise cimport MAX_ROWS, channels_fits, depthwise_fits
 from pyconv._instances cimport depthwise_exists
 from pyconv._lowered cimport Call, Lowered, Task, Weights, decode, flattened, is_split, overhang_of
 from pyconv._queue cimport Queue, deal, next_task
-from pyconv._split cimport split, start_of
+from pyconv._split cimport split, start_of, up_to
 from pyconv._strip cimport Axis, Image, Segment
 from pyconv._tile cimport DEPTHWISE, DEPTHWISE_CHANNELS, MAX_M, MAX_NV, OC_VECTOR, OW_VECTOR, tile_fits
 from pyconv._vector cimport INTEGERS, VECTOR_BYTES, f32, f64, real
@@ -141,11 +141,6 @@ cdef inline void run_task_of(
                     multiply_ow(p, call, &rows, &q, &pixels, group, c)
         t.g = t.g + 1
         t.n_g = t.n_g - 1
-
-
-cdef inline Py_ssize_t up_to(Py_ssize_t unit, Py_ssize_t n) noexcept nogil:
-    # The next multiple of a unit.
-    return (n + unit - 1) // unit * unit
 
 
 cdef void run_task(const Lowered *p, const Call *call, Py_ssize_t index, Py_ssize_t thread) noexcept nogil:

@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from pyconv._problem import ConvProblem
-from pyconv._tiles import Caches, Tile, ceil_div, item_size, needed_parts, ways_to_part
+from pyconv._tiles import GATHER, Caches, Tile, ceil_div, item_size, needed_parts, ways_to_part
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,10 +39,10 @@ class Shares:
 # Cycles that it takes for outputs of two threads to meet (measured: 1100 where they overtake one another; threads that
 # keep to their ranges, 64 to 1024 channels, lose less: parts of the channels gain 5 % at most).
 _MEETING = 300
-# Cycles that gathering a vector of neighbouring pixels takes, how many times as long others take, and cycles for each
-# row of a channel (measured, 512 channels on 7x7 pixels: 50 to 80), of 1x1 kernels, whose rows are long or come in the
-# pieces of panels (measured, of 6 pixels: 18).
-_GATHER, _STRIDED = 3, 1.6
+# How many times as long as neighbouring pixels others take to be gathered.
+_STRIDED = 1.6
+# Cycles beside that for each row of a channel (measured, 512 channels on 7x7 pixels: 50 to 80), and of 1x1 kernels,
+# whose rows are long or come in the pieces of panels (measured, of 6 pixels: 18).
 _ROW, _PIECE = 60, 15
 # Bytes a cycle, from other cores' caches and from memory (measured: what a thread more that gathers the same pixels
 # costs, 0.7 and 1.1 cycles for a pixel of 4 bytes in vectors of 8, by strides 1.2 and 0.8 in vectors of 16; and 20 to
@@ -87,7 +87,7 @@ def share_out(
     channels = p.oc // n_strips
     weights = channels * taps * item_size(p)
     image = p.ic // n_strips * p.ih * p.iw * item_size(p)
-    a_pixel = _GATHER / tile.lanes + item_size(p) / (_FAR if image > caches.l2 // 2 else _NEAR)
+    a_pixel = GATHER / tile.lanes + item_size(p) / (_FAR if image > caches.l2 // 2 else _NEAR)
     a_pixel *= 1 if p.sw == 1 else _STRIDED
     a_row = _ROW if p.kh * p.kw > 1 else _PIECE
     late = min(_LATEST, _LATE * threads)

@@ -1,4 +1,4 @@
-# n items in parts that differ by one at most.
+# n items in parts that differ by one at most, and the parts of a size that hold them.
 #
 # A remainder would leave one tile that uses a fraction of the registers at the price of a whole one: 18 pixels are
 # 9 + 9, not 14 + 4. `even_tails` in _tiles.py prices the same parts.
@@ -26,3 +26,8 @@ cdef inline Py_ssize_t start_of(const Split *s, Py_ssize_t i) noexcept nogil:
 
 cdef inline Py_ssize_t size_of(const Split *s, Py_ssize_t i) noexcept nogil:
     return s.big if i < s.n_big else s.big - 1
+
+
+cdef inline Py_ssize_t up_to(Py_ssize_t unit, Py_ssize_t n) noexcept nogil:
+    # The next multiple of a unit.
+    return (n + unit - 1) // unit * unit

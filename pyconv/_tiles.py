@@ -319,7 +319,7 @@ def unevenness(n_oc_blk: int, rows: int, needed: int) -> float:
 
 
 # Cycles that gathering a vector of pixels takes (measured, 1x1 kernels on 14 and 28 pixels: 3.1 and 4.3).
-_GATHER = 3
+GATHER = 3
 
 
 def choose_tile(
@@ -361,17 +361,16 @@ def choose_tile(
         # channels they take 15 to 50 % less, in the cache 0 to 8 % less).
         offered = [(role, nv) for role, nv in offered if role == "oc" or nv * table.vector_bytes <= CACHE_LINE]
 
+    needed = needed_parts(p.mb * p.g, threads)
+
     def cycles(tile: tuple[str, int]) -> float:
-        rows, gathering = flat, 0
-        made = table.tile(p, *tile)
-        if may_be_flat or points:
-            rows = p if made.has_panels(p, caches) else flat
-            if points and not x_channels_last and not made.reads_image(p):
-                gathering = _GATHER * icg * ceil_div(rows.ow, lanes)
+        rows = p if may_be_flat and table.tile(p, *tile).has_panels(p, caches) else flat
+        gathers = points and not x_channels_last and not table.tile(p, *tile).reads_image(p)
+        gathering = GATHER * icg * ceil_div(rows.ow, lanes) if gathers else 0
         price = rows.oh * (gathering + row_cycles(rows, table, caches, tile, channels_last))
-        if threads > 1:
-            length = p.oh if p.oh > 1 else ceil_div(p.ow, made.pixels)
-            price *= unevenness(made.n_oc_blk(p), length, needed_parts(p.mb * made.groups(p), threads))
-        return price
+        return price * uneven(table.tile(p, *tile)) if needed > 1 else price
+
+    def uneven(tile: Tile) -> float:
+        return unevenness(tile.n_oc_blk(p), p.oh if p.oh > 1 else ceil_div(p.ow, tile.pixels), needed)
 
     return min(offered, key=cycles)

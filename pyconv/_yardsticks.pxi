@@ -5,6 +5,7 @@ from libc.string cimport memset
 
 from pyconv._ahead cimport Ahead, expect_nothing
 from pyconv._peak cimport CHAINS, multiply_add_chains
+from pyconv._split cimport up_to
 from pyconv._tile cimport OC_VECTOR, OW_VECTOR, Run, Taps
 from pyconv._vector cimport INTEGERS, VECTOR_BYTES, f32, f32v, f64, f64v
 
@@ -53,9 +54,9 @@ def tile_multiply_adds(
         int tile_role = ROLES[role]
         Py_ssize_t pixels = M if tile_role == OC_VECTOR else NV * VL
         Py_ssize_t scalars = NV * VL if tile_role == OC_VECTOR else M
-        Py_ssize_t width = (pixels + n_kw - 1 + VL - 1) // VL * VL
+        Py_ssize_t width = up_to(VL, pixels + n_kw - 1)
         Py_ssize_t strip_bytes = n_kh * n_ic * width * size
-        Py_ssize_t weight_bytes = (n_ic * n_kh * n_kw * scalars * size + CACHE_LINE - 1) // CACHE_LINE * CACHE_LINE
+        Py_ssize_t weight_bytes = up_to(CACHE_LINE, n_ic * n_kh * n_kw * scalars * size)
         Py_ssize_t offset[32 * 32]
         void *memory = NULL
         char *base

@@ -343,6 +343,13 @@ def test_units_of_half_the_width_leave_time_to_stream_weights() -> None:
     assert one.n_ic_blk == 3, "in half of the second level cache"
 
 
+def test_few_taps_take_no_more_accumulators_than_can_wait_to_be_stored() -> None:
+    first = replace(LAYER, ic=3, ih=224, iw=224, oh=224, ow=224)
+    chosen = make_plan(first, replace(AVX512, fmas=1), CACHES, 1)
+    assert chosen.tile.role == "ow"
+    assert chosen.tile.largest * chosen.tile.NV <= 16
+
+
 def test_wide_loads_are_little_more_than_one_a_cycle() -> None:
     for m, nv in ((6, 4), (8, 3)):
         assert tile_cycles(m, nv, nv, 64, 2) == m * nv / 2
