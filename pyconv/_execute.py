@@ -159,8 +159,7 @@ class Job:
     def step(self, num_threads: int | None) -> Step:
         """Return the plan for at most this many threads (None: as many as the process allows)."""
         build = kernels(integers=self._integers)
-        # OpenMP's own limit counts too: it is what threadpoolctl and the affinity mask set.
-        threads = 1 if self._serial else min(threads_for(num_threads), build.module.max_threads())
+        threads = 1 if self._serial else threads_for(num_threads)
         last = self._last
         if last is None or last.threads != threads or last.build is not build or last.caches is not CACHES:
             plan = make_plan(

@@ -38,6 +38,7 @@ from pyconv._widen cimport FLOAT32, FLOAT64
 
 cdef extern from "omp.h" nogil:
     int omp_get_max_threads()
+    int omp_get_thread_limit()
 
 cdef extern from "stdlib.h" nogil:
     int posix_memalign(void **memory, size_t alignment, size_t size)
@@ -189,7 +190,7 @@ def vector_bytes():
 
 def max_threads():
     """How many threads OpenMP would use for a parallel region of this thread's."""
-    return omp_get_max_threads()
+    return min(omp_get_max_threads(), omp_get_thread_limit())
 
 
 def address(array):

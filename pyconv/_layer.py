@@ -198,8 +198,8 @@ class ConvNd:
         Returns
         -------
         Plan
-            A value: print it, or look at its fields (instruction set, role of the tile, its size,
-            blocks, threads, scratch bytes).
+            A value: print it, or look at its fields: `isa`, `tile` (its role and size), `blocks` (their
+            extents, and `blocks.threads`), `scratch_bytes`.
 
         Examples
         --------

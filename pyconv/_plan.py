@@ -255,9 +255,13 @@ class Plan:
         role = {"oc": "oc-vector", "ow": "ow-vector", "dw": "depthwise", "dc": "channel vectors"}[self.tile.role]
         return (
             f"{self.isa}, {role}, tile {self.tile}, blocks of {b.oh_blk}x{b.ow_blk} of {p.oh}x{p.ow} pixels, "
-            f"{self.n_tasks} tasks on {b.threads} thread{'s' if b.threads != 1 else ''}, "
+            f"{_counted(self.n_tasks, 'task')} on {_counted(b.threads, 'thread')}, "
             f"{self.scratch_bytes / 1024:.0f} KiB scratch"
         )
+
+
+def _counted(n: int, thing: str) -> str:
+    return f"{n} {thing}{'s' if n != 1 else ''}"
 
 
 @lru_cache(maxsize=1024)

@@ -2,7 +2,10 @@
 
 The count is passed to each parallel region: nothing global is changed for other users of OpenMP. Highest precedence
 first: the call's ``num_threads``, the innermost `num_threads` block of this thread or task, `set_num_threads`; by
-default OMP_NUM_THREADS, else the processors that the affinity mask and the control group's quota leave.
+default OMP_NUM_THREADS, else the processors that the control group's quota pays for.
+
+And never more than OpenMP itself would use: OMP_NUM_THREADS, else the processors of the affinity mask, or what
+threadpoolctl has set since. It read the mask when it was loaded, before it may have bound this thread to one place.
 
 GNU's OpenMP runtime hangs in the child of a fork if the parent has run a parallel region, so a forked child computes
 serially and never touches it.
@@ -12,12 +15,14 @@ from __future__ import annotations
 
 import math
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
 from pyconv._arguments import thread_count
+from pyconv._dispatch import kernels
 from pyconv._system import read_text
 
 if TYPE_CHECKING:
@@ -47,9 +52,11 @@ def _default() -> int:
     asked = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
     if asked.isdecimal() and int(asked) > 0:
         return int(asked)
-    processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, math.ceil(min(processors, _quota())))
+    return max(1, math.ceil(min(_quota(), sys.maxsize)))
 
+
+# The same for every build of the kernels: they share one OpenMP.
+_most = kernels().module.max_threads
 
 _process: int | None = None
 _block: ContextVar[int | None] = ContextVar("pyconv_num_threads", default=None)
@@ -63,7 +70,8 @@ def get_num_threads() -> int:
     Returns
     -------
     int
-        At least 1. A small convolution uses fewer.
+        At least 1; at most what OpenMP allows: ``OMP_NUM_THREADS``, else the processors of this process, or what
+        ``threadpoolctl`` has set. A small convolution uses fewer.
 
     Examples
     --------
@@ -72,18 +80,17 @@ def get_num_threads() -> int:
     ...     pyconv.get_num_threads()
     1
     """
-    if _forked:
-        return 1
-    return _block.get() or _process or _DEFAULT
+    return threads_for(None)
 
 
 def set_num_threads(n: int | None) -> None:
-    """Set the number of threads for this process.
+    """Set the number of threads that a convolution may use in this process.
 
     Parameters
     ----------
     n : int or None
-        At least 1; None restores the default: ``OMP_NUM_THREADS``, else the processors that are available.
+        At least 1; of more than OpenMP allows, so many are used (`get_num_threads`). None restores the default:
+        ``OMP_NUM_THREADS``, else the processors that are available.
 
     Raises
     ------
@@ -95,9 +102,9 @@ def set_num_threads(n: int | None) -> None:
     Examples
     --------
     >>> import pyconv
-    >>> pyconv.set_num_threads(2)
+    >>> pyconv.set_num_threads(1)
     >>> pyconv.get_num_threads()
-    2
+    1
     >>> pyconv.set_num_threads(None)
     """
     global _process
@@ -110,7 +117,7 @@ def num_threads(n: int) -> _GeneratorContextManager[None]:
     Parameters
     ----------
     n : int
-        At least 1.
+        At least 1; of more than OpenMP allows, so many are used (`get_num_threads`).
 
     Raises
     ------
@@ -139,7 +146,7 @@ def _using(n: int) -> Iterator[None]:
 
 def threads_for(asked: int | None) -> int:
     """Return the thread count of one call, whose own (checked) argument is `asked`."""
-    return 1 if _forked else asked or get_num_threads()
+    return 1 if _forked else min(asked or _block.get() or _process or _DEFAULT, _most())
 
 
 def _after_fork_in_child() -> None:

@@ -47,8 +47,11 @@ def without(monkeypatch: pytest.MonkeyPatch, *modules: str) -> None:
         (["."], "is a directory"),
         ([*ONE, "--threads", "99999"], "--threads 99999: this process may use"),
         ([*ONE, "--threads", "two"], "'two'"),
-        ([*ONE, "--threads", ""], "--threads ''"),
-        ([*ONE, "--batch", "0"], "--batch '0'"),
+        ([*ONE, "--threads", ""], "--threads '': the list is empty"),
+        ([*ONE, "--threads", "1,,2"], "--threads '1,,2': an item"),
+        ([*ONE, "--threads", "0"], "--threads '0': numbers of at least 1, or 'all', are expected"),
+        ([*ONE, "--scaling", "--threads", "1"], "--scaling: at least two numbers of threads"),
+        ([*ONE, "--batch", "0"], "--batch '0': numbers of at least 1 are expected"),
         ([*ONE, "--rounds", "0"], "--rounds: '0'"),
         ([*ONE, "--max-seconds", "soon"], "--max-seconds: 'soon'"),
         ([*ONE, "--isa", "x86-64-v9"], "'x86-64-v9'; did you mean 'x86-64-v"),
@@ -90,6 +93,15 @@ def test_from_the_shell() -> None:
     assert process.returncode == 2
     assert process.stderr.startswith("pyconv bench: unknown")
     assert process.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("variable", ["OMP_PROC_BIND", "OMP_PLACES", "GOMP_CPU_AFFINITY"])
+def test_threads_that_are_bound_by_others_are_refused(
+    variable: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv(variable, "0")
+    assert cli.main(ONE) == cli.MISUSED
+    assert f"{variable}=0 binds" in capsys.readouterr().err
 
 
 def test_list(capsys: pytest.CaptureFixture[str]) -> None:
@@ -261,6 +273,11 @@ def test_compare(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(other) == cli.OK
     assert cli.main([*other, "--fail-if", "median:10%"]) == cli.FAILED
     assert "nothing was compared: that is a failure" in capsys.readouterr().out
+    assert cli.main([*ONE, "--scaling", "--threads", "1,2", "--compare", str(record)]) == cli.MISUSED
+    assert "not with --scaling" in capsys.readouterr().err
+    record.write_text(json.dumps({**old, "rows": [], "special": {"scaling": {}}}))
+    assert cli.main([*ONE, "--compare", str(record)]) == cli.MISUSED
+    assert "no table of layers, only scaling" in capsys.readouterr().err
 
 
 def test_special_modes(tmp_path: Path) -> None:

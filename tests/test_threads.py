@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 
@@ -10,6 +11,7 @@ import pytest
 
 import pyconv
 from _processes import python
+from pyconv._threads import _quota
 
 RNG = np.random.default_rng(0)
 IMAGES = RNG.standard_normal((4, 16, 40, 40), np.float32)
@@ -18,6 +20,11 @@ WEIGHT = RNG.standard_normal((32, 16, 3, 3), np.float32)
 
 def convolve(threads: int | None = None) -> np.ndarray:
     return pyconv.conv2d(IMAGES, WEIGHT, padding=1, num_threads=threads)
+
+
+def available_processors() -> int:
+    processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return math.ceil(min(processors, _quota()))
 
 
 def test_precedence() -> None:
@@ -81,9 +88,28 @@ def test_other_types_are_an_error(count: object) -> None:
         pyconv.set_num_threads(count)  # type: ignore[arg-type]
 
 
-def test_the_environment_sets_the_default() -> None:
-    ran = python("-c", "import pyconv; print(pyconv.get_num_threads())", OMP_NUM_THREADS="3")
-    assert ran.stdout.strip() == "3"
+@pytest.mark.parametrize(
+    ("variables", "default"),
+    [
+        ({"OMP_NUM_THREADS": "3"}, 3),
+        ({"OMP_NUM_THREADS": "4,2"}, 4),
+        ({"OMP_NUM_THREADS": "3", "OMP_THREAD_LIMIT": "2"}, 2),
+        # OpenMP binds the thread that loads it, whose affinity mask then is of one processor.
+        ({"OMP_NUM_THREADS": "", "OMP_PROC_BIND": "true"}, available_processors()),
+        ({"OMP_NUM_THREADS": "", "OMP_PLACES": "threads"}, available_processors()),
+    ],
+)
+def test_the_environment_sets_the_default_and_the_most(variables: dict[str, str], default: int) -> None:
+    code = """if True:
+        import numpy as np, pyconv
+        print(pyconv.get_num_threads())
+        with pyconv.num_threads(10**20):
+            print(pyconv.get_num_threads())
+        plan = pyconv.Conv2d(64, 64, 3).plan((8, 64, 60, 60))
+        print(plan.blocks.threads)
+    """
+    ran = python("-c", code, **variables)
+    assert ran.stdout.split() == [str(default)] * 3, ran.stderr
 
 
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")

@@ -186,10 +186,15 @@ def _main(arguments: Sequence[str]) -> int:
     modes = [mode for mode in SPECIAL if getattr(options, mode)]
     if modes and any(evicted):
         raise BenchError(f"--evict {options.evict}: not with --{modes[0].replace('_', '-')}")
+    if modes and old is not None:
+        raise BenchError(f"--compare {options.compare}: not with --{modes[0].replace('_', '-')}")
     builds = [peer.name for peer in peers if is_build(peer.name)]
     if builds and options.import_time:
         raise BenchError(f"--against {builds[0]}: not with --import-time, which imports this build only")
     threads = selection.threads_of("1" if options.threads is None else options.threads)
+    counts = scaling.thread_counts() if options.threads is None else threads
+    if options.scaling and len(counts) == 1:
+        raise BenchError(f"--scaling: at least two numbers of threads are compared, not {counts[0]} alone")
     jobs = selection.jobs_of(
         layers,
         batches=selection.batches_of(options.batch),
@@ -210,7 +215,6 @@ def _main(arguments: Sequence[str]) -> int:
     )
     session = Session(jobs, peers, options.rounds, options.max_seconds)
     if modes:
-        counts = threads if options.threads is not None else scaling.thread_counts()
         interrupted = measure_special(run, modes, Setup(jobs, peers, options.rounds), counts)
     else:
         session.run()
@@ -290,9 +294,13 @@ def read_old(options: argparse.Namespace) -> Run | None:
             raise BenchError("--fail-if needs --compare OLD.json")
         return None
     try:
-        return Run.read_json(options.compare)
+        old = Run.read_json(options.compare)
     except ValueError as error:
         raise BenchError(f"--compare {error}") from None
+    if not old.rows:
+        kinds = ', '.join(old.special) or 'notes'
+        raise BenchError(f"--compare {options.compare}: has no table of layers, only {kinds}")
+    return old
 
 
 def write(run: Run, options: argparse.Namespace) -> None:

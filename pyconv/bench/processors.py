@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyconv._system import read_text
+from pyconv.bench.errors import BenchError
 
 _CORE = "/sys/devices/system/cpu/cpu{}/topology/thread_siblings_list"
 
@@ -31,6 +32,14 @@ def cpus() -> list[int]:
         turns[cpu] = seen[core]
         seen[core] += 1
     return sorted(allowed, key=turns.__getitem__)
+
+
+def check_unbound() -> None:
+    """Refuse OpenMP's own binding: it leaves this process one processor, and contenders threads on the same one."""
+    for name in ("OMP_PROC_BIND", "OMP_PLACES", "GOMP_CPU_AFFINITY"):
+        value = os.environ.get(name, "")
+        if value and value.lower() != "false":
+            raise BenchError(f"{name}={value} binds threads to processors, which the benchmark does itself: unset it")
 
 
 def _core(cpu: int) -> str:

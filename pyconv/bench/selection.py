@@ -17,7 +17,7 @@ from pyconv.bench.descriptor import looks_like_descriptor, parse, read
 from pyconv.bench.errors import BenchError, unknown
 from pyconv.bench.layer import Layer
 from pyconv.bench.operands import DTYPES
-from pyconv.bench.processors import cpus
+from pyconv.bench.processors import check_unbound, cpus
 from pyconv.bench.record import Settings
 from pyconv.bench.session import Job, Peer
 
@@ -59,9 +59,10 @@ def _layers_of(word: str) -> tuple[list[Layer], list[str]]:
 
 def threads_of(text: str) -> list[int]:
     """Read ``--threads``: numbers, and ``all`` for the processors that this process may use."""
+    check_unbound()
     most = len(cpus())
     words = _words("--threads", text)
-    counts = [most if word == "all" else _positive("--threads", word, "numbers or 'all'") for word in words]
+    counts = [most if word == "all" else _positive("--threads", word, ", or 'all',") for word in words]
     for count in counts:
         if count > most:
             raise BenchError(f"--threads {count}: this process may use {most} processor{'s' if most != 1 else ''}")
@@ -72,7 +73,7 @@ def batches_of(text: str | None) -> list[int] | None:
     """Read ``--batch``; None leaves every layer its own."""
     if text is None:
         return None
-    return [_positive("--batch", word, "numbers") for word in _words("--batch", text)]
+    return [_positive("--batch", word) for word in _words("--batch", text)]
 
 
 def evicted_of(text: str) -> list[int]:
@@ -180,13 +181,13 @@ def _check_size(job: Job) -> None:
 
 
 def _words(option: str, text: str) -> list[str]:
-    words = [word.strip() for word in text.split(",") if word.strip()]
-    if not words:
-        raise BenchError(f"{option} {text!r}: nothing to choose from")
+    words = [word.strip() for word in text.split(",")]
+    if not all(words):
+        raise BenchError(f"{option} {text!r}: {'an item between commas' if any(words) else 'the list'} is empty")
     return words
 
 
-def _positive(option: str, word: str, allowed: str) -> int:
+def _positive(option: str, word: str, allowed: str = "") -> int:
     if not word.isdecimal() or int(word) < 1:
-        raise BenchError(f"{option} {word!r}: {allowed} of at least 1 are expected, separated by commas")
+        raise BenchError(f"{option} {word!r}: numbers of at least 1{allowed} are expected, separated by commas")
     return int(word)
