@@ -4,8 +4,9 @@ The count is passed to each parallel region: nothing global is changed for other
 first: the call's ``num_threads``, the innermost `num_threads` block of this thread or task, `set_num_threads`; by
 default OMP_NUM_THREADS, else the processors that the control group's quota pays for.
 
-And never more than OpenMP itself would use: OMP_NUM_THREADS, else the processors of the affinity mask, or what
-threadpoolctl has set since. It read the mask when it was loaded, before it may have bound this thread to one place.
+And never more than OpenMP itself would use: OMP_NUM_THREADS, else the processors of the affinity mask, or what others
+who share it (threadpoolctl, torch) have set since. It read the mask when it was loaded, before it may have bound this
+thread to one place.
 
 GNU's OpenMP runtime hangs in the child of a fork if the parent has run a parallel region, so a forked child computes
 serially and never touches it.
@@ -71,7 +72,8 @@ def get_num_threads() -> int:
     -------
     int
         At least 1; at most what OpenMP allows: ``OMP_NUM_THREADS``, else the processors of this process, or what
-        ``threadpoolctl`` has set. A small convolution uses fewer.
+        others have set for this thread (``threadpoolctl``, or torch where it shares the OpenMP). A small convolution
+        uses fewer.
 
     Examples
     --------

@@ -25,7 +25,8 @@ LINES = (
     {"_layer"},
     {"functional", "_state_dict"},
     {"_execute"},
-    {"_dispatch", "_threads", "_caches", "_denormals"},
+    {"_threads"},
+    {"_dispatch", "_caches", "_denormals"},
     {"_plan", "_reference"},
     {"_blocks"},
     {"_shares"},
@@ -54,7 +55,8 @@ BENCH_LINES = (
     {"contender", "onnx_model", "presets", "progress"},
     {"descriptor", "operands", "reference", "subject"},
     {"adapters", "layer", "record", "residence", "yardsticks"},
-    {"errors", "processors"},
+    {"processors"},
+    {"errors"},
 )
 BENCH_RANK = {f"bench.{module}": rank for rank, line in enumerate(BENCH_LINES) for module in line}
 

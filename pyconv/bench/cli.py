@@ -298,7 +298,7 @@ def read_old(options: argparse.Namespace) -> Run | None:
     except ValueError as error:
         raise BenchError(f"--compare {error}") from None
     if not old.rows:
-        kinds = ', '.join(old.special) or 'notes'
+        kinds = ", ".join(old.special) or "notes"
         raise BenchError(f"--compare {options.compare}: has no table of layers, only {kinds}")
     return old
 
