@@ -23,7 +23,18 @@ from dataclasses import dataclass
 from pyconv._line import Line, lay_flat, lay_out, length_of
 from pyconv._problem import ConvProblem
 from pyconv._shares import Shares, share_out
-from pyconv._tiles import CACHE_LINE, L2_STREAM, Caches, Tile, ceil_div, item_size, round_up
+from pyconv._tiles import (
+    CACHE_LINE,
+    L2_STREAM,
+    PAGE,
+    Caches,
+    Tile,
+    ceil_div,
+    even_tails,
+    item_size,
+    round_up,
+    tile_cycles,
+)  # fmt: skip
 
 _NEIGHBOURS = 4 * CACHE_LINE  # bytes that are gathered together: prefetchers bring in neighbouring lines
 
@@ -204,6 +215,40 @@ def _rows_beside(p: ConvProblem, caches: Caches) -> int:
 
 
 _LONGEST = 2  # lines of the cache
+_PAGES = 32  # of 4 KiB: half of what a first level translation buffer holds
+_PIXELS = 256
+
+
+def _shorter(p: ConvProblem, tile: Tile, caches: Caches, n: int) -> int:
+    """Return in how many pieces rows are cut, at least n, under kernels that are wider than one column.
+
+    Each tile of scalars of pixels sweeps over the rows that its kernel covers, of all channels, and over a block of
+    weights. What lies on more pages than a translation buffer holds is looked up anew by every tile, and prefetchers
+    end with each page (measured, 3x3 kernels on 56 to 280 pixels: some 9 cycles for each page of a tile's way; rows of
+    32 pages or less take 1 to 5 % less time). Not where the pieces divide into smaller tiles (measured: 14 pixels for
+    28 take 6 % more).
+    """
+    if tile.role != "oc" or p.kw == 1:
+        return n
+    channels = _slice(p, tile, caches, p.ic // p.g, x_channels_last=False)
+    if _in_passes(p, tile, caches, 0):
+        channels = min(channels, _most_in_a_pass(p, tile, caches))
+
+    def time(pixels: int) -> float:
+        shape = tile.NV, tile.NV, tile.vector_bytes, tile.fmas
+        return sum(tiles * tile_cycles(m, *shape) for m, tiles in even_tails(pixels, tile.largest))
+
+    def cut(n: int) -> float:
+        piece = ceil_div(p.ow, n)
+        whole, rest = divmod(p.ow, piece)
+        return whole * time(piece) + (time(rest) if rest else 0)
+
+    def is_short(n: int) -> bool:
+        column = length_of(*_col_axis(p, ceil_div(p.ow, n), 1, 0))
+        return p.kh * channels * column * item_size(p) <= _PAGES * PAGE
+
+    least = next((k for k in range(n, ceil_div(p.ow, tile.largest) + 1) if is_short(k)), n)
+    return next((k for k in range(least, 2 * least) if cut(k) <= 1.02 * cut(n)), n)
 
 
 def _is_sparse(p: ConvProblem, tile: Tile, caches: Caches) -> bool:
@@ -239,11 +284,13 @@ def _strip(p: ConvProblem, tile: Tile, caches: Caches, slot: int, g_strip: int) 
     single channel, whose weights are few, to eight times as many. Three eighths may go to all rows of one of several
     groups (measured, 8 channels on 28 pixels with stride 2: 10 to 13 %; without a stride within 1 %).
 
-    Weights that L2 cannot hold are fetched again, from beyond it, for every block. So a strip may take all of it where
-    they are more than twice its size; of scalars of pixels under kernels of one row, where they are larger than it and
-    that makes it the whole image. Vectors of pixels under a kernel of one row may take half of it where the weights are
-    more than half (measured, 512 KiB of L2, weights of 1 to 9 MiB: 3x3 kernels gain 5 to 15 %, 1x1 kernels up to 20 %,
-    the more the farther away the weights are).
+    Weights that L2 cannot hold are fetched again, from beyond it, for every block. Where they are more than twice its
+    size, a strip may take all of it for up to 256 pixels, which are worth that, and half of it for more (measured: a
+    strip of half instead of nearly all takes 1 to 4 % less time, of 100 pixels 2 % more, of 64 6 %); of scalars of
+    pixels under kernels of one row all of it, where they are larger than it and that makes it the whole image. Vectors
+    of pixels under a kernel of one row may take half of it where the weights are more than half (measured, 512 KiB of
+    L2, weights of 1 to 9 MiB: 3x3 kernels gain 5 to 15 %, 1x1 kernels up to 20 %, the more the farther away the weights
+    are).
 
     Rows are cut, into whole tiles of `unit` pixels, only where L2 does not hold so many of them: every cut is a line of
     the output that is fetched and written twice, and the processor fetches rows ahead that follow one another
@@ -262,7 +309,7 @@ def _strip(p: ConvProblem, tile: Tile, caches: Caches, slot: int, g_strip: int) 
         if slot == 1 and not overhang and weights >= l2 and p.oh * icg * length_of(*_col_axis(p, p.ow, slot, 0)) <= l2:
             most, half, share, longest = l2, l2, l2, p.ow
     elif weights > 2 * l2:
-        most = half = share = l2
+        most, share = l2, half
 
     def row(ow_blk: int) -> int:
         return g_strip * icg * length_of(*_col_axis(p, ow_blk, slot, overhang))
@@ -276,9 +323,12 @@ def _strip(p: ConvProblem, tile: Tile, caches: Caches, slot: int, g_strip: int) 
         least = 1
     whole = largest(units, lambda n: slots(least, min(n * unit, p.ow)) <= most)
     n_ow_blk = max(ceil_div(units, whole), ceil_div(p.ow, longest))
+    n_ow_blk = _shorter(p, tile, caches, n_ow_blk)
     # Vectors of pixels fill whole tiles; scalars are as good in tiles of about as many.
     ow_blk = min(p.ow, ceil_div(units, n_ow_blk) * unit if overhang else ceil_div(p.ow, n_ow_blk))
     oh_blk = max(least, largest(p.oh, lambda n: slots(n, ow_blk) <= share))
+    if most == l2:
+        oh_blk = max(oh_blk, largest(min(p.oh, ceil_div(_PIXELS, ow_blk)), lambda n: slots(n, ow_blk) <= most))
     if p.ic == p.g and slot == 1:
         oh_blk = max(oh_blk, largest(min(p.oh, 8 * p.kh), lambda n: slots(n, ow_blk) <= half))
     if p.g > 1 and p.kh > 1 and slot == 1 and slots(p.oh, ow_blk) <= l2 * 3 // 8:
@@ -347,15 +397,20 @@ def _in_passes(p: ConvProblem, tile: Tile, caches: Caches, oh_blk: int) -> bool:
     return tile.role == "oc" and p.kh * p.kw > 1 and oh_blk < p.oh and weights > _weights_share(p, tile, caches)
 
 
-def _passes(p: ConvProblem, tile: Tile, caches: Caches, row_sums: int, cols: Line) -> tuple[int, int, int]:
-    """``(oh_blk, ic_blk, n_oc_task)`` of a map in passes.
+def _most_in_a_pass(p: ConvProblem, tile: Tile, caches: Caches) -> int:
+    """Return how many channels a pass takes, at most.
 
-    As many channels in a pass as keep a block's weights in their share of a cache, and enough for the tiles to be worth
-    their sums' way to memory and back (measured, 3x3: passes of 18 channels take 5 to 10 % longer than passes of 64).
+    As many as keep a block's weights in their share of a cache, and enough for the tiles to be worth their sums' way to
+    memory and back (measured, 3x3: passes of 18 channels take 5 to 10 % longer than passes of 64).
     """
-    icg, share = p.ic // p.g, _weights_share(p, tile, caches)
-    most = max(share // _channel_bytes(p, tile), ceil_div(_TAPS_PER_PASS, p.kh * p.kw))
-    ic_blk = ceil_div(icg, ceil_div(icg, most))
+    fitting = _weights_share(p, tile, caches) // _channel_bytes(p, tile)
+    return max(fitting, ceil_div(_TAPS_PER_PASS, p.kh * p.kw))
+
+
+def _passes(p: ConvProblem, tile: Tile, caches: Caches, row_sums: int, cols: Line) -> tuple[int, int, int]:
+    """``(oh_blk, ic_blk, n_oc_task)`` of a map in passes."""
+    icg = p.ic // p.g
+    ic_blk = ceil_div(icg, ceil_div(icg, _most_in_a_pass(p, tile, caches)))
     oh_blk, n_oc_task = _rows_and_tasks(p, tile.n_oc_blk(p), caches.l2 // 2 // row_sums)
     fitting = caches.l2 // item_size(p) // (length_of(*_row_axis(p, oh_blk, 1)) * cols.length)
     return oh_blk, min(ic_blk, max(1, fitting)), n_oc_task

@@ -326,7 +326,7 @@ cdef class Convolution:
         self._set_channels(plan)
         self._set_strip(plan)
         p.n_tasks, p.tiles_per_task = plan.n_tasks, plan.tiles_per_task
-        p.ic_slice, p.n_waiting = blocks.ic_slice, plan.n_waiting
+        p.ic_slice, p.n_waiting, p.rows_held = blocks.ic_slice, plan.n_waiting, plan.rows_held
         p.work_per_task = plan.work_per_task
 
     cdef _set_channels(self, plan):

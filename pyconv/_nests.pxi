@@ -1,8 +1,9 @@
 # The loop nests around the tiles of a strip: blocks of output channels, rows, tiles (included by _kernels.pyx).
 #
-# Every tile goes from the bias, or the sums so far, to the output, or to sums that wait for the next channels. Under
-# oc-vector a block goes through its channels in slices where its pixels and weights would not stay in the cache for the
-# next tile. The depthwise tiles, which may do without a strip, have nests of their own: _depthwise_nests.pxi.
+# Every tile goes from the bias, or the sums so far, to the output, or to sums that wait for the next channels. Where
+# the output wants the sums of oc-vector transposed, those of several tiles are held for that. Under oc-vector a block
+# goes through its channels in slices where its pixels and weights would not stay in the cache for the next tile. The
+# depthwise tiles, which may do without a strip, have nests of their own: _depthwise_nests.pxi.
 
 from libc.string cimport memset
 
@@ -217,7 +218,7 @@ cdef struct Pass:
     bint first, last
     bint skips  # whether rows of the kernel that lie in the padding may be left out
     char *part_space  # for a block of weights, where these are not packed yet
-    Py_ssize_t tile_pitch  # from one tile's sums to the next; 0 where none wait and one buffer serves
+    Py_ssize_t tile_pitch  # from one tile's sums to the next; 0 where none wait, and the same buffers serve all
 
 
 cdef inline char *output_of(
@@ -351,44 +352,111 @@ cdef struct Target:
     Py_ssize_t lanes  # of each tile that are wanted
 
 
+cdef inline bint is_final(const Call *call, const Target *target, Py_ssize_t width, Py_ssize_t size) noexcept nogil:
+    # Whether the output has the rows of tiles, of elements of this size, as they are.
+    return not call.apart and target.lanes == width and target.lane_stride == size
+
+
+cdef inline void multiply_run(
+    const Pass *q, int role, int NV, Py_ssize_t M, const real *strip, const real *weights, const real *start,
+    const Run *run,
+) noexcept nogil:
+    # Tiles from the bias, or the sums so far, `start`, to where the run says.
+    cdef Py_ssize_t width = NV * (VECTOR_BYTES // <Py_ssize_t> sizeof(real)) if role == OC_VECTOR else M
+    run_tiles(role, NV, <int> M, strip, weights + q.low * q.taps.n_kw * width, start, &q.taps, run)
+    if q.taps.n_skipped:
+        run_tiles_again(role, NV, M, strip, weights, start, q, run)
+
+
 cdef inline void multiply_tiles(
     const Call *call, const Pass *q, int role, int NV, Py_ssize_t M, Py_ssize_t n, const real *strip,
     Py_ssize_t next_pixel, const real *weights, const real *start, real *c, const Target *target,
 ) noexcept nogil:
-    # The n tiles of a run, from the bias or the sums so far, `start`, to the output or the sums, `c`: all at once,
-    # unless each has to be brought into another form.
+    # The n tiles of a run, from the bias or the sums so far, `start`, to the output or the sums, `c`.
     cdef:
         Py_ssize_t width = NV * (VECTOR_BYTES // <Py_ssize_t> sizeof(real))
-        Py_ssize_t tile_bytes = q.tile_pitch * <Py_ssize_t> sizeof(real)
-        Py_ssize_t lowest = q.low * q.taps.n_kw * (width if role == OC_VECTOR else M)
-        Target to = target[0]
-        bint as_it_is = to.lanes == width and to.lane_stride == <Py_ssize_t> sizeof(real)
-        bint direct = q.last and not call.apart and as_it_is
-        bint indirect = q.last and not direct
-        Py_ssize_t i = 0
         Run run
-    run.tiles = 1 if indirect else n
+    run.tiles = n
     run.first = q.first
     run.next_pixel = next_pixel
-    run.next_start = 0 if q.first else tile_bytes
-    if direct:
-        run.pitch, run.next_out = to.row_stride, to.step
+    run.next_start = 0 if q.first else q.tile_pitch * <Py_ssize_t> sizeof(real)
+    if q.last and is_final(call, target, width, sizeof(real)):
+        run.out, run.pitch, run.next_out = target.out, target.row_stride, target.step
     else:
-        run.pitch, run.next_out = width * <Py_ssize_t> sizeof(real), tile_bytes
-    while i < n:
-        run.out = to.out if direct else <char *> c
-        run_tiles(role, NV, <int> M, strip, weights + lowest, start, &q.taps, &run)
-        if q.taps.n_skipped:
-            run_tiles_again(role, NV, M, strip, weights, start, q, &run)
-        if indirect and role == OC_VECTOR:
-            store_channels(call, q.result, c, M, to.room, to.lanes, width, to.out, to.row_stride, to.lane_stride)
-            to.room = to.room - M
-        elif indirect:
-            store_pixels(call, q.result, to.oc, c, M, to.room, to.lanes, width, to.out, to.row_stride, to.lane_stride)
+        run.out, run.pitch = <char *> c, width * <Py_ssize_t> sizeof(real)
+        run.next_out = q.tile_pitch * <Py_ssize_t> sizeof(real)
+    multiply_run(q, role, NV, M, strip, weights, start, &run)
+
+
+cdef inline void multiply_and_store(
+    const Call *call, const Pass *q, int NV, Py_ssize_t M, Py_ssize_t n, const real *strip, Py_ssize_t next_pixel,
+    const real *weights, const real *start, real *c, const Target *target,
+) noexcept nogil:
+    # The same under OW_VECTOR to an output that has not the rows of tiles as they are, one by one.
+    cdef:
+        Py_ssize_t i
+        Target to = target[0]
+    for i in range(n):
+        multiply_tiles(call, q, OW_VECTOR, NV, M, 1, strip, 0, weights, start, c, &to)
+        store_pixels(
+            call, q.result, to.oc, c, M, to.room, to.lanes, NV * (VECTOR_BYTES // <Py_ssize_t> sizeof(real)), to.out,
+            to.row_stride, to.lane_stride,
+        )
         c = c + q.tile_pitch
-        to.out = to.out + to.step
+        start = start + (0 if q.first else q.tile_pitch)
         strip = <const real *> (<const char *> strip + next_pixel)
-        start = <const real *> (<const char *> start + run.next_start)
+        to.out = to.out + to.step
+
+
+cdef struct Held:
+    # Sums of pixels that are neighbours in the output, which their channels are not: so many rows of them, to be
+    # transposed together.
+    char *sums
+    Py_ssize_t rows
+    char *out
+    Py_ssize_t room  # pixels from the first row's on that have their tiles, now or later, in this task
+
+
+cdef inline void store_held(
+    const Call *call, const Pass *q, const real *sums, Py_ssize_t width, const Target *target, Held *held,
+) noexcept nogil:
+    if held.rows > 0:
+        store_channels(
+            call, q.result, sums, held.rows, held.room, target.lanes, width, held.out, target.row_stride,
+            target.lane_stride,
+        )
+    held.rows = 0
+
+
+cdef inline void multiply_and_hold(
+    const Lowered *p, const Call *call, const Pass *q, int NV, Py_ssize_t M, Py_ssize_t n, const real *strip,
+    Py_ssize_t next_pixel, const real *weights, const real *start, real *c, const Target *target, Held *held,
+) noexcept nogil:
+    # The n tiles of a run under OC_VECTOR, behind the sums that are held; where there is no room, these are stored.
+    # Where sums wait, those held lie in the buffers of tiles that have been read, and take no more of them.
+    cdef:
+        Py_ssize_t width = NV * (VECTOR_BYTES // <Py_ssize_t> sizeof(real))
+        Py_ssize_t i = 0
+        Run run
+    run.first = q.first
+    run.next_pixel = next_pixel
+    run.next_start = 0 if q.first else q.tile_pitch * <Py_ssize_t> sizeof(real)
+    run.pitch = width * <Py_ssize_t> sizeof(real)
+    run.next_out = M * run.pitch
+    while i < n:
+        if held.rows + M > p.rows_held:
+            store_held(call, q, <const real *> held.sums, width, target, held)
+        if held.rows == 0:
+            held.sums = <char *> (c + i * q.tile_pitch)
+            held.out = target.out + i * target.step
+            held.room = target.room - i * M
+        run.tiles = min(n - i, (p.rows_held - held.rows) // M)
+        run.out = held.sums + held.rows * run.pitch
+        multiply_run(
+            q, OC_VECTOR, NV, M, <const real *> (<const char *> strip + i * next_pixel), weights,
+            <const real *> (<const char *> start + i * run.next_start), &run,
+        )
+        held.rows = held.rows + run.tiles * M
         i = i + run.tiles
 
 
@@ -473,9 +541,14 @@ cdef inline void multiply_oc(
         const real *bias
         const real *weights
         const char *row_of_pixels
+        const real *source
         real *start
         real *to = c
         Target target
+        Held held
+        bint holds
+        bint dense = call.out_stride[2] == t.n_ow * call.out_stride[3]  # rows follow one another
+    held.sums, held.rows = NULL, 0
     target.row_stride = call.out_stride[3]
     target.lane_stride = call.out_stride[1]
     for block in range(t.block_begin, t.block_end):
@@ -495,22 +568,35 @@ cdef inline void multiply_oc(
             if slices.parts > 1:
                 start = c + k % 2 * p.n_waiting * q.tile_pitch
                 to = c + (k + 1) % 2 * p.n_waiting * q.tile_pitch
+            holds = part.last and not is_final(call, &target, width, sizeof(real))
             for i in range(t.n_oh):
                 # From the middle on: rows at the border leave weights out, and would not fetch them for the others.
                 row = (i + t.n_oh // 2) % t.n_oh
                 take_rows(p, &part, t.oh_start + row)
                 row_of_pixels = pixels.data + part.ic_first * pixels.ic_step + row * pixels.row_step
+                if row == 0 or not dense:  # what is held ends where the next row does not follow
+                    store_held(call, &part, <const real *> held.sums, width, &target, &held)
                 for j in range(runs.n):
                     m, n, col = runs.size[j], runs.tiles[j], runs.first_pixel[j]
                     target.out = output_of(p, call, t, oc, row, col)
                     target.step = runs.step[j] * target.row_stride
                     target.room = t.n_ow - col
-                    multiply_tiles(
-                        call, &part, OC_VECTOR, NV, m, n, <const real *> (row_of_pixels + first_of(pixels, &runs, j)),
-                        between(pixels, &runs, j), weights, bias if part.first else start, to, &target,
-                    )
+                    if dense:
+                        target.room += ((t.n_oh if i < t.n_oh - t.n_oh // 2 else t.n_oh // 2) - row - 1) * t.n_ow
+                    source = <const real *> (row_of_pixels + first_of(pixels, &runs, j))
+                    if holds:
+                        multiply_and_hold(
+                            p, call, &part, NV, m, n, source, between(pixels, &runs, j), weights,
+                            bias if part.first else start, to, &target, &held,
+                        )
+                    else:
+                        multiply_tiles(
+                            call, &part, OC_VECTOR, NV, m, n, source, between(pixels, &runs, j), weights,
+                            bias if part.first else start, to, &target,
+                        )
                     start = start + n * q.tile_pitch
                     to = to + n * q.tile_pitch
+            store_held(call, &part, <const real *> held.sums, width, &target, &held)
 
 
 cdef inline void multiply_ow(
@@ -549,8 +635,14 @@ cdef inline void multiply_ow(
                 target.out = output_of(p, call, t, oc, row, col)
                 target.step = runs.step[i] * target.lane_stride
                 source = pixels.data + row * pixels.row_step + first_of(pixels, &runs, i)
-                multiply_tiles(
-                    call, q, OW_VECTOR, NV, m, n, <const real *> source, between(pixels, &runs, i), weights,
-                    bias if q.first else c, c, &target,
-                )
+                if not q.last or is_final(call, &target, width, sizeof(real)):
+                    multiply_tiles(
+                        call, q, OW_VECTOR, NV, m, n, <const real *> source, between(pixels, &runs, i), weights,
+                        bias if q.first else c, c, &target,
+                    )
+                else:
+                    multiply_and_store(
+                        call, q, NV, m, n, <const real *> source, between(pixels, &runs, i), weights,
+                        bias if q.first else c, c, &target,
+                    )
                 c = c + n * q.tile_pitch

@@ -16,6 +16,7 @@ from math import gcd
 from pyconv import _dtypes
 from pyconv._problem import ConvProblem
 
+PAGE = 4096  # bytes of memory
 CACHE_LINE = 64
 # Bytes a cycle of what streams past a tile: the second level cache delivers 32 to 64 at its best, of which the other
 # operand, and what the prefetcher gets wrong, take their part.

@@ -178,6 +178,31 @@ def test_weights_that_overflow_the_second_level_cache_are_fetched_once() -> None
     assert make_plan(light, AVX2, HALF_L2, 1, tile=("oc", 2, 6)).n_oh_blk > 1
 
 
+def test_rows_are_cut_where_a_tile_would_sweep_over_many_pages() -> None:
+    def blocks(channels: int, size: int, kw: int = 3) -> Blocks:
+        p = replace(LAYER, ic=channels, oc=256, ih=size + 2, iw=size + kw - 1, oh=size, ow=size, kw=kw, pt=0, pl=0)
+        return make_plan(replace(p, pb=0, pr=0), AVX2, HALF_L2, 1, tile=("oc", 2, 6)).blocks
+
+    for channels, size, ow_blk in ((128, 138, 69), (256, 136, 34), (256, 56, 28), (64, 138, 138), (32, 1000, 334)):
+        chosen = blocks(channels, size)
+        assert chosen.ow_blk == ow_blk
+        assert 3 * channels * chosen.cols.length * 4 <= 32 * 4096
+    assert blocks(256, 28).ow_blk == 28, "two pieces of 14 pixels would have tiles of 4"
+    assert blocks(256, 136, kw=1).ow_blk > 34, "under kernels of one column each pixel is read once"
+
+
+def test_strips_of_many_pixels_leave_the_cache_to_weights() -> None:
+    def strip(channels: int, size: int) -> tuple[int, int]:
+        p = replace(LAYER, ic=channels, oc=1024, ih=size, iw=size, oh=size, ow=size)
+        chosen = make_plan(p, AVX2, HALF_L2, 1, tile=("oc", 2, 6))
+        return chosen.strip_bytes, chosen.blocks.oh_blk * chosen.blocks.ow_blk
+
+    for channels, size in ((64, 56), (128, 84), (256, 56), (512, 32), (512, 28)):
+        size_of_strip, pixels = strip(channels, size)
+        assert size_of_strip <= HALF_L2.l2 // 2 or pixels < 256 + size
+    assert strip(512, 32)[0] > 0.9 * HALF_L2.l2, "of few pixels, as many as fit"
+
+
 def test_heavy_weights_are_fetched_once_under_small_maps() -> None:
     expand = make_plan(pointwise(512, 7, 2048), AVX2, HALF_L2, 1, tile=("oc", 2, 6))
     assert (expand.n_ow_blk, expand.blocks.panel, expand.blocks.ic_slice) == (1, 6, 512)
@@ -379,6 +404,16 @@ def test_threads_have_tiles_that_they_can_share() -> None:
 
 def test_an_empty_batch_has_a_plan() -> None:
     assert plan(replace(LAYER, mb=0)).n_tasks == 0
+
+
+def test_rows_that_are_held_have_room() -> None:
+    """Those of a block of vectors, transposed 8 or 16 at a time, in the buffers of as many tiles as wait."""
+    for table in (AVX2, AVX512):
+        for nv, most in enumerate(table.most("oc"), 1):
+            for m in range(1, most + 1):
+                tile = make_plan(LAYER, table, CACHES, 1, tile=("oc", nv, m))
+                assert tile.n_waiting * tile.tile_bytes >= tile.rows_held * nv * table.vector_bytes
+                assert tile.rows_held % 16 == 0
 
 
 def test_scratch_is_that_of_each_thread() -> None:
