@@ -16,7 +16,7 @@ from pyconv._copy cimport copy_few
 from pyconv._lowered cimport Lowered, Weights
 from pyconv._split cimport size_of, start_of
 from pyconv._tile cimport DEPTHWISE_CHANNELS, OC_VECTOR
-from pyconv._vector cimport VECTOR_BYTES, prefetch, real, transpose8
+from pyconv._vector cimport VECTOR_BYTES, prefetch, real, transpose8, transpose8_to
 
 
 cdef enum:
@@ -29,36 +29,36 @@ cdef enum:
 
 
 cdef inline void pack_few(
-    const real *weight, Py_ssize_t pitch, Py_ssize_t n_oc, Py_ssize_t n_taps, Py_ssize_t width, Py_ssize_t lanes,
-    real *to,
+    const real *weight, Py_ssize_t pitch, Py_ssize_t n_oc, bint has_eight, Py_ssize_t n_taps, Py_ssize_t width,
+    Py_ssize_t lanes, Py_ssize_t room, real *to,
 ) noexcept nogil:
-    # to[tap][oc] = weight[oc][tap] of n_oc <= 8 rows; zeros from there to `lanes` <= 8.
+    # to[tap][oc] = weight[oc][tap] of n_oc <= 8 rows, of which memory may have eight; zeros from there to `lanes` <= 8.
+    # All eight are written where the `room` elements that belong to this and later taps hold them: what is too much is
+    # of the following taps, and they come next.
     cdef:
         Py_ssize_t VL = VECTOR_BYTES // sizeof(real)
         Py_ssize_t v, oc, i
         real rows[8 * 16]
         real block[8 * 16]
         const real *row
-    if n_oc < 8:
+        bint whole = n_oc == 8 or (has_eight and n_oc == lanes)
+    if not whole:
         memset(rows, 0, sizeof(rows))
     for v in range(n_taps // VL):
         if v * VECTOR_BYTES % CACHE_LINE == 0:
             for oc in range(n_oc):
                 prefetch(<const char *> (weight + v * VL) + oc * pitch + AHEAD)
-        if n_oc == 8:
-            transpose8(weight + v * VL, pitch, block)
+        if whole and (VL - 1) * width + 8 <= room:
+            transpose8_to(weight + v * VL, pitch, <char *> to, width * <Py_ssize_t> sizeof(real))
         else:
             for oc in range(n_oc):
                 row = <const real *> (<const char *> weight + oc * pitch) + v * VL
                 memcpy(rows + oc * (VECTOR_BYTES // sizeof(real)), row, VECTOR_BYTES)
             transpose8(rows, VECTOR_BYTES, block)
-        if lanes == 8:
-            for i in range(VECTOR_BYTES // sizeof(real)):
-                memcpy(to + i * width, block + 8 * i, 8 * sizeof(real))
-        else:
             for i in range(VECTOR_BYTES // sizeof(real)):
                 copy_few(<char *> (to + i * width), block + 8 * i, lanes)
         to = to + VL * width
+        room = room - VL * width
     for i in range(n_taps - n_taps % VL, n_taps):
         for oc in range(lanes):
             to[oc] = (<const real *> (<const char *> weight + oc * pitch))[i] if oc < n_oc else 0
@@ -66,26 +66,35 @@ cdef inline void pack_few(
 
 
 cdef inline void pack_dense(
-    const real *weight, Py_ssize_t pitch, Py_ssize_t n_oc, Py_ssize_t n_taps, Py_ssize_t width, real *to,
+    const real *weight, Py_ssize_t pitch, Py_ssize_t n_oc, Py_ssize_t n_rows, Py_ssize_t n_taps, Py_ssize_t width,
+    real *to,
 ) noexcept nogil:
-    # to[tap][oc] = weight[oc][tap] for rows of neighbouring taps, `pitch` bytes apart.
+    # to[tap][oc] = weight[oc][tap] for n_oc of n_rows rows of neighbouring taps, `pitch` bytes apart. The last rows
+    # come first: they may write to the first ones of the next tap.
     cdef:
-        Py_ssize_t i, tap, oc, n
+        Py_ssize_t i, k, tap, oc, n
+        Py_ssize_t n_few = (width + 7) // 8
         const real *rows
+    if width == 1:
+        memcpy(to, weight, n_taps * sizeof(real))
+        return
     for i in range((n_taps + TAPS_AT_ONCE - 1) // TAPS_AT_ONCE):
         tap = i * TAPS_AT_ONCE
-        for oc in range(0, width, 8):
+        for k in range(n_few):
+            oc = (n_few - 1 - k) * 8
             n = max(0, min(8, n_oc - oc))
             rows = weight
             if n > 0:
                 rows = <const real *> (<const char *> weight + oc * pitch) + tap
             pack_few(
-                rows, pitch, n, min(TAPS_AT_ONCE, n_taps - tap), width, min(8, width - oc), to + tap * width + oc)
+                rows, pitch, n, oc + 8 <= n_rows, min(TAPS_AT_ONCE, n_taps - tap), width, min(8, width - oc),
+                (n_taps - tap) * width - oc, to + tap * width + oc,
+            )
 
 
 cdef inline void pack_block(
-    const Lowered *p, const char *weight, const Py_ssize_t *strides, Py_ssize_t n_ic, Py_ssize_t n_oc, Py_ssize_t width,
-    real *to,
+    const Lowered *p, const char *weight, const Py_ssize_t *strides, Py_ssize_t n_ic, Py_ssize_t n_oc,
+    Py_ssize_t n_rows, Py_ssize_t width, real *to,
 ) noexcept nogil:
     cdef:
         Py_ssize_t size = sizeof(real)
@@ -95,7 +104,7 @@ cdef inline void pack_block(
         (p.kw == 1 or strides[3] == size) and (p.kh == 1 or strides[2] == p.kw * size)
         and (p.icg == 1 or strides[1] == p.kh * p.kw * size)
     ):
-        pack_dense(<const real *> weight, strides[0], n_oc, n_ic * p.kh * p.kw, width, to)
+        pack_dense(<const real *> weight, strides[0], n_oc, n_rows, n_ic * p.kh * p.kw, width, to)
         return
     for ic in range(n_ic):
         for kh in range(p.kh):
@@ -141,6 +150,6 @@ cdef inline bint pack_part(
         part[i] = (<const real *> (bias + oc * w.bias_stride))[0] if bias != NULL and oc < p.ocg else 0
     pack_block(
         p, w.data + (g * p.ocg + start) * w.stride[0] + ic_start * w.stride[1], w.stride, n_ic, min(n, p.ocg - start),
-        n, part + biases,
+        p.g * p.ocg - g * p.ocg - start, n, part + biases,
     )
     return p.skips and all_finite(part + biases, n * n_ic * p.kh * p.kw)
