@@ -13,6 +13,7 @@ and an edit in place is then an error, not a result from the weights of yesterda
 
 from __future__ import annotations
 
+import copy
 import math
 import os
 import threading
@@ -350,6 +351,10 @@ class ConvNd:
             self._state = _State(weight, bias, {}, (weight[...], None if bias is None else bias[...]))
 
     # --- protocols --------------------------------------------------------------------------------
+
+    def __copy__(self) -> Self:
+        """Copy the parameters, too: shared ones would be writeable in one layer while the other has them packed."""
+        return copy.deepcopy(self)
 
     def __getstate__(self) -> dict[str, Any]:
         """Return everything but the packed weights."""

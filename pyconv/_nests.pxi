@@ -433,7 +433,7 @@ cdef inline void multiply_and_hold(
     Py_ssize_t next_pixel, const real *weights, const real *start, real *c, const Target *target, Held *held,
 ) noexcept nogil:
     # The n tiles of a run under OC_VECTOR, behind the sums that are held; where there is no room, these are stored.
-    # Where sums wait, those held lie in the buffers of tiles that have been read, and take no more of them.
+    # Where sums wait, those held lie in the buffers of tiles that have been read, from the first one's on.
     cdef:
         Py_ssize_t width = NV * (VECTOR_BYTES // <Py_ssize_t> sizeof(real))
         Py_ssize_t i = 0
@@ -447,7 +447,7 @@ cdef inline void multiply_and_hold(
         if held.rows + M > p.rows_held:
             store_held(call, q, <const real *> held.sums, width, target, held)
         if held.rows == 0:
-            held.sums = <char *> (c + i * q.tile_pitch)
+            held.sums = <char *> c
             held.out = target.out + i * target.step
             held.room = target.room - i * M
         run.tiles = min(n - i, (p.rows_held - held.rows) // M)

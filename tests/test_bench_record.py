@@ -98,6 +98,14 @@ def test_the_peak_is_the_best_decile_of_its_samples() -> None:
     assert replace(YARDSTICK, peak=[float(n) for n in range(11)]).peak_best_decile == 9
 
 
+@pytest.mark.parametrize("second", [0.0, -1.0, math.nan, math.inf])
+def test_a_record_of_impossible_times_is_none(second: float, tmp_path: Path) -> None:
+    record = tmp_path / "run.json"
+    Run("c", "2026", {}, {}, [YARDSTICK], [replace(ROW, pyconv=Timing([1e-5, second]))]).write_json(record)
+    with pytest.raises(ValueError, match="positive numbers"):
+        Run.read_json(record)
+
+
 def test_figures_of_a_row() -> None:
     assert ROW.gflops == pytest.approx(100)
     best = 2_000_000 / 1.2e-5 / 1e9

@@ -558,7 +558,7 @@ def pickled(layer: Any) -> Any:
 
 
 @pytest.mark.parametrize("mode", ["train", "eval"])
-@pytest.mark.parametrize("duplicate", [pickled, copy.deepcopy])
+@pytest.mark.parametrize("duplicate", [pickled, copy.copy, copy.deepcopy])
 def test_a_copy_is_equal_and_apart(duplicate: Callable[[Any], Any], mode: str) -> None:
     layer = getattr(Conv2d(4, 6, 3, padding="same", groups=2, bias=False, rng=0), mode)()
     x = image_for(layer)

@@ -194,7 +194,7 @@ def _main(arguments: Sequence[str]) -> int:
     threads = selection.threads_of("1" if options.threads is None else options.threads)
     counts = scaling.thread_counts() if options.threads is None else threads
     if options.scaling and len(counts) == 1:
-        raise BenchError(f"--scaling: at least two numbers of threads are compared, not {counts[0]} alone")
+        raise BenchError(f"--scaling: several numbers of threads are compared, and {counts[0]} is the only one here")
     jobs = selection.jobs_of(
         layers,
         batches=selection.batches_of(options.batch),
@@ -267,9 +267,15 @@ def print_presets() -> None:
 
 def check_outputs(options: argparse.Namespace) -> None:
     """Refuse outputs that could not be written at the end, before anything is measured."""
+    named: dict[str, str] = {}
     for option in ("json", "csv", "markdown", "plot"):
         name = getattr(options, option)
         if name is not None:
+            if not name:
+                raise BenchError(f"--{option} '': the name is empty")
+            if name in named.values():
+                raise BenchError(f"--{option} {name}: another output goes there")
+            named[option] = name
             _check_writable(option, Path(name).absolute())
     if options.plot is not None:
         if Path(options.plot).suffix not in plot.SUFFIXES:

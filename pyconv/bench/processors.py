@@ -35,11 +35,13 @@ def cpus() -> list[int]:
 
 
 def check_unbound() -> None:
-    """Refuse OpenMP's own binding: it leaves this process one processor, and contenders threads on the same one."""
+    """Refuse what OpenMP would do by itself: bind all processes to one processor, or use fewer threads."""
     for name in ("OMP_PROC_BIND", "OMP_PLACES", "GOMP_CPU_AFFINITY"):
         value = os.environ.get(name, "")
         if value and value.lower() != "false":
             raise BenchError(f"{name}={value} binds threads to processors, which the benchmark does itself: unset it")
+    if os.environ.get("OMP_THREAD_LIMIT"):
+        raise BenchError(f"OMP_THREAD_LIMIT={os.environ['OMP_THREAD_LIMIT']} would hold for every contender: unset it")
 
 
 def _core(cpu: int) -> str:

@@ -305,6 +305,11 @@ class Run:
         except ValueError as error:
             raise ValueError(f"{path}: not a record of pyconv bench: {error}") from None
         assert isinstance(run, Run)
+        times = [
+            second for row in run.rows for timing in (row.pyconv, *row.peers.values()) for second in timing.seconds
+        ]
+        if not all(0 < second < math.inf for second in times):
+            raise ValueError(f"{path}: not a record of pyconv bench: seconds that are not positive numbers")
         return run
 
     def write_csv(self, path: str | Path) -> None:

@@ -144,7 +144,10 @@ def headline(run: Run) -> list[str]:
     lines = [machine, versions, f"{run.started[:16].replace('T', ' ')}  {run.command}"]
     if run.rows:
         shared, _ = common(run)
-        lines.append(run.rows[0].settings.describe(shared))
+        rounds = [len(row.pyconv.seconds) for row in run.rows]
+        least, most = min(rounds), max(rounds)
+        made = f"{least if least == most else f'{least} to {most}'} round{'s' if most != 1 else ''}"
+        lines.append(f"{run.rows[0].settings.describe(shared)}, {made}")
     for yardstick in run.yardsticks:
         which = f"{yardstick.isa} {yardstick.dtype}, {yardstick.threads} thread{'s' if yardstick.threads != 1 else ''}"
         lines.append(

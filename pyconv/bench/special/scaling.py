@@ -40,6 +40,7 @@ def columns(counts: Sequence[int]) -> list[str]:
 
 def fill(table: Table, setup: Setup, counts: Sequence[int]) -> None:
     """Measure every layer with every number of threads, in turn."""
+    counts = sorted(counts)
     table.columns = columns(counts)
     peaks: dict[tuple[str, str], Samples] = {}
     found: list[tuple[Job, str, Samples]] = []
