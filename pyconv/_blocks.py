@@ -215,8 +215,9 @@ def _rows_beside(p: ConvProblem, caches: Caches) -> int:
 
 
 _LONGEST = 2  # lines of the cache
-_PAGES = 32  # of 4 KiB: half of what a first level translation buffer holds
-_PIXELS = 256
+_PAGES = 32  # with those of a block of weights about as many as first level translation buffers hold, 48 to 96
+_HEAVY = 2  # times the second level cache: weights that are fetched from beyond it for every strip
+_PIXELS = 256  # of a strip, to be worth that
 
 
 def _shorter(p: ConvProblem, tile: Tile, caches: Caches, n: int) -> int:
@@ -285,31 +286,32 @@ def _strip(p: ConvProblem, tile: Tile, caches: Caches, slot: int, g_strip: int) 
     groups (measured, 8 channels on 28 pixels with stride 2: 10 to 13 %; without a stride within 1 %).
 
     Weights that L2 cannot hold are fetched again, from beyond it, for every block. Where they are more than twice its
-    size, a strip may take all of it for up to 256 pixels, which are worth that, and half of it for more (measured: a
+    size, a strip may take all of it for up to so many pixels as are worth that, and half of it for more (measured: a
     strip of half instead of nearly all takes 1 to 4 % less time, of 100 pixels 2 % more, of 64 6 %); of scalars of
     pixels under kernels of one row all of it, where they are larger than it and that makes it the whole image. Vectors
     of pixels under a kernel of one row may take half of it where the weights are more than half (measured, 512 KiB of
     L2, weights of 1 to 9 MiB: 3x3 kernels gain 5 to 15 %, 1x1 kernels up to 20 %, the more the farther away the weights
     are).
 
-    Rows are cut, into whole tiles of `unit` pixels, only where L2 does not hold so many of them: every cut is a line of
-    the output that is fetched and written twice, and the processor fetches rows ahead that follow one another
-    (measured: whole rows gain 1 to 10 % of a dense layer, 20 % of a filter on 4096 pixels).
+    Rows are cut, into whole tiles of `unit` pixels, only where L2 does not hold so many of them, or where tiles would
+    sweep over many pages (`_shorter`): every cut is a line of the output that is fetched and written twice, and the
+    processor fetches rows ahead that follow one another (measured: whole rows gain 1 to 10 % of a dense layer, 20 % of
+    a filter on 4096 pixels).
     """
     unit, overhang = tile.pixels, tile.overhang
     longest = _LONGEST * _line(p) if _is_sparse(p, tile, caches) else p.ow
     l2 = caches.l2 // item_size(p) // slot
     icg = p.ic // p.g if slot == 1 else 1
     weights = p.oc // p.g * icg * p.kh * p.kw
-    share, half, most = l2 // 4, l2 // 2, l2 * 3 // 4
+    share, half, most, worth = l2 // 4, l2 // 2, l2 * 3 // 4, 0
     if g_strip > 1:
         most = share = half
     elif p.kh == 1 or slot > 1:
         most = half = share = l2 // 2 if slot == 1 and overhang and weights > l2 // 2 else share
         if slot == 1 and not overhang and weights >= l2 and p.oh * icg * length_of(*_col_axis(p, p.ow, slot, 0)) <= l2:
             most, half, share, longest = l2, l2, l2, p.ow
-    elif weights > 2 * l2:
-        most, share = l2, half
+    elif weights > _HEAVY * l2:
+        most, share, worth = l2, half, _PIXELS
 
     def row(ow_blk: int) -> int:
         return g_strip * icg * length_of(*_col_axis(p, ow_blk, slot, overhang))
@@ -327,8 +329,7 @@ def _strip(p: ConvProblem, tile: Tile, caches: Caches, slot: int, g_strip: int) 
     # Vectors of pixels fill whole tiles; scalars are as good in tiles of about as many.
     ow_blk = min(p.ow, ceil_div(units, n_ow_blk) * unit if overhang else ceil_div(p.ow, n_ow_blk))
     oh_blk = max(least, largest(p.oh, lambda n: slots(n, ow_blk) <= share))
-    if most == l2:
-        oh_blk = max(oh_blk, largest(min(p.oh, ceil_div(_PIXELS, ow_blk)), lambda n: slots(n, ow_blk) <= most))
+    oh_blk = max(oh_blk, largest(min(p.oh, ceil_div(worth, ow_blk)), lambda n: slots(n, ow_blk) <= most))
     if p.ic == p.g and slot == 1:
         oh_blk = max(oh_blk, largest(min(p.oh, 8 * p.kh), lambda n: slots(n, ow_blk) <= half))
     if p.g > 1 and p.kh > 1 and slot == 1 and slots(p.oh, ow_blk) <= l2 * 3 // 8:

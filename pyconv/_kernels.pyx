@@ -326,7 +326,7 @@ cdef class Convolution:
         self._set_channels(plan)
         self._set_strip(plan)
         p.n_tasks, p.tiles_per_task = plan.n_tasks, plan.tiles_per_task
-        p.ic_slice, p.n_waiting, p.rows_held = blocks.ic_slice, plan.n_waiting, plan.rows_held
+        p.ic_slice, p.n_buffers, p.rows_held = blocks.ic_slice, plan.n_buffers, plan.rows_held
         p.work_per_task = plan.work_per_task
 
     cdef _set_channels(self, plan):
@@ -462,7 +462,7 @@ cdef class Convolution:
         for i in range(p.kh * p.kw if call.in_place else 0):
             call.offset[i] = i // p.kw * p.dh * call.x_stride[2] + i % p.kw * p.dw * call.x_stride[3]
         try:
-            # Tiles are transposed 8 rows at a time, and rows past the last one are read before they are dropped.
+            # Sums are transposed 8 or 16 rows at a time: those past the last one are read before they are dropped.
             for i in range(n_threads):
                 memset(call.scratch + i * call.thread_bytes + p.strip_bytes, 0, p.thread_bytes - p.strip_bytes)
             while begin < p.n_tasks:

@@ -21,8 +21,8 @@ cdef struct Lowered:
     Py_ssize_t n_g_blk, n_oh_blk, n_ow_blk, n_ic_blk, n_oc_part, n_oc_task
     Py_ssize_t n_tasks, work_per_task, tiles_per_task
     Py_ssize_t ic_slice   # channels that the tiles of a block sum before the next channels
-    Py_ssize_t n_waiting  # tiles whose sums wait for those
-    Py_ssize_t rows_held  # rows of sums that are transposed together, at most
+    Py_ssize_t n_buffers  # for the sums of a tile that wait for those, or that are held
+    Py_ssize_t rows_held  # rows of sums that are stored together, at most
     Split oc_split    # output channels of a group (oc: in vectors) into blocks of packed weights
     Split task_split  # these blocks into tasks
     Axis rows, cols

@@ -1,9 +1,10 @@
 # The loop nests around the tiles of a strip: blocks of output channels, rows, tiles (included by _kernels.pyx).
 #
-# Every tile goes from the bias, or the sums so far, to the output, or to sums that wait for the next channels. Where
-# the output wants the sums of oc-vector transposed, those of several tiles are held for that. Under oc-vector a block
-# goes through its channels in slices where its pixels and weights would not stay in the cache for the next tile. The
-# depthwise tiles, which may do without a strip, have nests of their own: _depthwise_nests.pxi.
+# Every tile goes from the bias, or the sums so far, to the output, or to sums that wait for the next channels. What
+# oc-vector sums, and the output has in another form, is held until there are some tiles of it: most often to be
+# transposed. Under oc-vector a block goes through its channels in slices where its pixels and weights would not stay in
+# the cache for the next tile. The depthwise tiles, which may do without a strip, have nests of their own:
+# _depthwise_nests.pxi.
 
 from libc.string cimport memset
 
@@ -16,7 +17,7 @@ from pyconv._vector cimport INTEGERS, VECTOR_BYTES, f32, real
 from pyconv._widen cimport uint32, uint64
 
 cdef enum:
-    PAGES_AT_ONCE = 16  # a first level translation buffer holds 48 or more
+    PAGES_AT_ONCE = 16  # of 48 to 96 that a first level translation buffer holds
     TILES_BEFORE = 2    # that pixels in the image are asked for (measured: 1 to 30 are no better)
 
 
@@ -409,8 +410,7 @@ cdef inline void multiply_and_store(
 
 
 cdef struct Held:
-    # Sums of pixels that are neighbours in the output, which their channels are not: so many rows of them, to be
-    # transposed together.
+    # Rows of sums, a pixel each, that follow one another here and in the output, which has them in another form.
     char *sums
     Py_ssize_t rows
     char *out
@@ -432,8 +432,8 @@ cdef inline void multiply_and_hold(
     const Lowered *p, const Call *call, const Pass *q, int NV, Py_ssize_t M, Py_ssize_t n, const real *strip,
     Py_ssize_t next_pixel, const real *weights, const real *start, real *c, const Target *target, Held *held,
 ) noexcept nogil:
-    # The n tiles of a run under OC_VECTOR, behind the sums that are held; where there is no room, these are stored.
-    # Where sums wait, those held lie in the buffers of tiles that have been read, from the first one's on.
+    # The n tiles of a run under OC_VECTOR, behind the sums that are held, which are stored when there are enough. Where
+    # those of passes wait, they are replaced from the first tile's on, after they have been read (Tile.bytes).
     cdef:
         Py_ssize_t width = NV * (VECTOR_BYTES // <Py_ssize_t> sizeof(real))
         Py_ssize_t i = 0
@@ -566,8 +566,8 @@ cdef inline void multiply_oc(
             expect_turn(p, call, t, q, &part, block, group, t.n_oh * tiles.parts)
             start = to
             if slices.parts > 1:
-                start = c + k % 2 * p.n_waiting * q.tile_pitch
-                to = c + (k + 1) % 2 * p.n_waiting * q.tile_pitch
+                start = c + k % 2 * p.n_buffers * q.tile_pitch
+                to = c + (k + 1) % 2 * p.n_buffers * q.tile_pitch
             holds = part.last and not is_final(call, &target, width, sizeof(real))
             for i in range(t.n_oh):
                 # From the middle on: rows at the border leave weights out, and would not fetch them for the others.

@@ -19,7 +19,7 @@ from pyconv._blocks import Blocks, choose_blocks, useful_flops, worthwhile
 from pyconv._problem import ConvProblem
 from pyconv._tiles import CACHE_LINE, PAGE, Caches, Tile, TileTable, ceil_div, choose_tile, item_size, round_up
 
-_ROWS_HELD = 48  # a multiple of 16, and of tiles of 3, 4, 6 and 8 pixels
+_ROWS_HELD = 48  # whole transpositions of 16 rows, and whole tiles of 3, 4, 6 and 8 pixels; of 14, 42 rows
 # Bytes of one way of a cache: the first level has as many sets as a page has lines, the second, with few exceptions,
 # 1024 (_in_place.pxi).
 _L1_WAY = PAGE
@@ -130,10 +130,10 @@ class Plan:
         return round_up(ceil_div(self.oc_units, self.n_oc_blk) * unit * item_size(p), CACHE_LINE)
 
     @property
-    def n_waiting(self) -> int:
-        """Tiles whose sums wait for the next channels: all of a task's between passes, of a block's between slices.
+    def n_buffers(self) -> int:
+        """Buffers of one tile's sums: for all tiles of a task between passes, for those of a block between slices.
 
-        Where none do, the same buffers serve them all: of one tile, or of the rows that are held.
+        Where no sums wait, the same buffers serve all tiles: one, or as many as the rows that are held take.
         """
         if self.n_ic_blk > 1:
             return self.blocks_per_task * self.tiles_per_block
@@ -143,7 +143,7 @@ class Plan:
 
     @property
     def rows_held(self) -> int:
-        """Rows of sums, a pixel each, that are transposed together under oc-vector.
+        """Rows of sums, a pixel each, that are stored together under oc-vector, unless the output has them as they are.
 
         The pixels of one tile would not fill the 8 or 16 rows of a transposition, nor a line of the output (measured:
         3x3 kernels on 64 to 512 channels take 1 to 2 % less time, 1x1 kernels 1 to 4 %).
@@ -243,7 +243,7 @@ class Plan:
         """Scratch of one thread: a strip and the buffers of the tiles in flight."""
         # A slice's tiles leave the sums that they start from: they may have to start again.
         sets = 2 if self.blocks.ic_slice < self.blocks.ic_blk else 1
-        return self.strip_bytes + sets * self.n_waiting * self.tile_bytes + CACHE_LINE
+        return self.strip_bytes + sets * self.n_buffers * self.tile_bytes + CACHE_LINE
 
     @property
     def scratch_bytes(self) -> int:

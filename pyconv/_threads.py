@@ -2,7 +2,7 @@
 
 The count is passed to each parallel region: nothing global is changed for other users of OpenMP. Highest precedence
 first: the call's ``num_threads``, the innermost `num_threads` block of this thread or task, `set_num_threads`; by
-default OMP_NUM_THREADS, else the processors that the control group's quota pays for.
+default OMP_NUM_THREADS, else as many as the control group's quota pays for.
 
 And never more than OpenMP itself would use: OMP_NUM_THREADS, else the processors of the affinity mask, or what others
 who share it (threadpoolctl, torch) have set since. It read the mask when it was loaded, before it may have bound this

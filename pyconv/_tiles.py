@@ -75,7 +75,9 @@ class Tile:
     def bytes(self) -> int:
         """Bytes of the buffer that its sums pass through: rows of up to NV vectors.
 
-        Rows are transposed 8 at a time. Under oc-vector, a block of fewer vectors has longer columns of scalars.
+        Rows are transposed 8 at a time, 16 where more than 8 are left. Those of several tiles, one after the other,
+        need no more than these tiles' buffers: to round up one by one is never less. Under oc-vector, a block of fewer
+        vectors has longer columns of scalars.
         """
         shapes = [(m, v) for v, m in enumerate(self.M[: self.NV], start=1) if self.role == "oc" or v == self.NV]
         return max(round_up(m, 8) * v for m, v in shapes) * self.vector_bytes

@@ -412,7 +412,7 @@ def test_rows_that_are_held_have_room() -> None:
         for nv, most in enumerate(table.most("oc"), 1):
             for m in range(1, most + 1):
                 tile = make_plan(LAYER, table, CACHES, 1, tile=("oc", nv, m))
-                assert tile.n_waiting * tile.tile_bytes >= tile.rows_held * nv * table.vector_bytes
+                assert tile.n_buffers * tile.tile_bytes >= tile.rows_held * nv * table.vector_bytes
                 assert tile.rows_held % 16 == 0
 
 
