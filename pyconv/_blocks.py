@@ -34,7 +34,7 @@ from pyconv._tiles import (
     item_size,
     round_up,
     tile_cycles,
-)  # fmt: skip
+)
 
 _NEIGHBOURS = 4 * CACHE_LINE  # bytes that are gathered together: prefetchers bring in neighbouring lines
 
