@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeGuard, TypeVar
 
 import numpy as np
 
-from pyconv._dtypes import NAMES, is_float, is_image, is_parameter, plain
+from pyconv._dtypes import NATIVE, is_float, is_image, is_parameter, plain
 from pyconv._errors import ConvError, ConvTypeError, not_implemented, wrong_type
 
 if TYPE_CHECKING:
@@ -126,8 +126,12 @@ def padding_mode(value: object) -> str:
 
 def settings(stride: object, pads: object, dilation: object, groups: object, mode: object) -> Settings:
     """Take stride, padding, dilation, groups and padding_mode, each as its own function does."""
-    if type(stride) is type(pads) is type(dilation) is type(groups) is int and type(mode) is str:
-        return stride, pads, dilation, groups, padding_mode(mode)
+    if (
+        type(stride) is type(pads) is type(dilation) is type(groups) is int
+        and type(mode) is str
+        and mode in PADDING_MODES
+    ):
+        return stride, pads, dilation, groups, mode
     return (
         integers(stride, "stride"),
         padding(pads),
@@ -217,8 +221,11 @@ def array(value: object, name: str) -> NDArray[Any]:
 
     A copy is made only of what is byte-swapped or misaligned, and keeps the order of the axes.
     """
-    if type(value) is np.ndarray and value.dtype.num in NAMES and value.dtype.isnative and value.flags.aligned:
-        return value
+    try:
+        if type(value) is np.ndarray and value.dtype in NATIVE and value.flags.aligned:
+            return value
+    except TypeError:  # a dtype that has no hash
+        pass
     found = read(value, name)
     native = found.dtype.newbyteorder("=")
     if not is_image(native):
@@ -306,7 +313,7 @@ def check_dtypes(x: np.dtype[Any], weight: np.dtype[Any], bias: np.dtype[Any] | 
     if (is_float(x) or not is_float(weight)) and x != weight:
         raise ConvTypeError(f"Input type ({x}) and weight type ({weight}) should be the same: {_remedy(x, weight)}")
     if not np.can_cast(x, weight):
-        wide = "complex128" if weight.kind == "c" else "float64"
+        wide = "complex128" if weight.kind == "c" else "float32" if np.can_cast(x, np.float32) else "float64"
         raise ConvTypeError(
             f"Input type ({x}) and weight type ({weight}) should be the same, as {weight} does not hold every {x}: "
             f"use input.astype('{weight}') to round, or {_converted_weight(wide)}"

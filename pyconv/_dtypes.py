@@ -6,12 +6,9 @@ ml_dtypes is known by its name, too, so that nothing need be imported.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import numpy as np
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 # Of weights, bias and output: what the sum is kept in. 16-bit floats are widened as they are read and rounded once.
 # Integers wrap around, as NumPy's do: their last bits do not depend on how wide, or of what sign, the sum is.
@@ -22,16 +19,17 @@ ACCUMULATOR: Final = {
     "int64": "uint64", "uint64": "uint64",
 }  # fmt: skip
 
-# Of what NumPy has itself, by its numbers, which every dtype tells at once: its names it puts together anew each time,
-# in microseconds, and not every dtype has a hash. Each C type of an integer has a number of its own.
-NAMES: Final = {dtype.num: dtype.name for dtype in map(np.dtype, "?bBhHiIlLqQefdFD")}
-_SHORT_FLOATS: Final = frozenset(("float16", "bfloat16"))
+# What NumPy has itself, in this machine's byte order; each C type of an integer is a dtype of its own. Their names by
+# numbers, which every dtype tells at once: its name it puts together anew each time, in microseconds, and not every
+# dtype has a hash.
+NATIVE: Final = frozenset(map(np.dtype, "?bBhHiIlLqQefdFD"))
+_NAMES: Final = {dtype.num: dtype.name for dtype in map(np.dtype, "?bBhHiIlLqQefdFD")}
 _ITEM_SIZE: Final = {name: 2 if name == "bfloat16" else np.dtype(name).itemsize for name in ("bool", *ACCUMULATOR)}
 
 
 def name_of(dtype: np.dtype[Any]) -> str:
     """Return the name of any dtype."""
-    return NAMES.get(dtype.num) or dtype.name
+    return _NAMES.get(dtype.num) or dtype.name
 
 
 def is_float(dtype: np.dtype[Any]) -> bool:
@@ -72,8 +70,3 @@ def is_sum(name: str, accumulator: str) -> bool:
 def sums_integers(accumulator: str) -> bool:
     """Tell whether a sum of this dtype is one of integers."""
     return accumulator.startswith("uint")
-
-
-def bits(array: NDArray[Any]) -> NDArray[Any]:
-    """Return an array that the buffer protocol can describe: of 16-bit floats, their bits."""
-    return array.view(np.uint16) if name_of(array.dtype) in _SHORT_FLOATS else array

@@ -8,9 +8,9 @@ froze the weights (a module in ``eval()``), in a dictionary keyed by the plan's 
 from __future__ import annotations
 
 import math
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -90,7 +90,8 @@ def plan_of(problem: ConvProblem) -> Plan:
     return Job(_one_row(problem) or problem).step(None).plan
 
 
-class Step(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Step:
     """A job's plan in the state that the process is in, ready to be run."""
 
     threads: int  # that it may use
@@ -122,12 +123,13 @@ class Step(NamedTuple):
             if packed is None:
                 packed = packs[self.packing] = _pack(self, weight, bias)
         elif self.packs_in_tasks:
-            weight, bias = _summed(self, weight, bias)
-            self.convolution.call_packing(x, weight, bias, out, self.used_threads, axes, is_flushing())
+            if weight.dtype is not self.dtype:
+                weight, bias = _summed(self, weight, bias)
+            self.convolution.run_packing(x, weight, bias, out, self.used_threads, axes, is_flushing())
             return
         else:
             packed = _pack(self, weight, bias)
-        self.convolution(x, packed, out, self.used_threads, axes, is_flushing())
+        self.convolution.run(x, packed, out, self.used_threads, axes, is_flushing())
 
 
 class Job:
@@ -143,7 +145,7 @@ class Job:
         Spatial axes of the arrays.
     """
 
-    __slots__ = ("_axes", "_channels_last", "_integers", "_last", "_narrow", "_problem", "_serial", "_x_channels_last")
+    __slots__ = ("_axes", "_channels_last", "_integers", "_last", "_problem", "_serial", "_x_channels_last")
 
     def __init__(
         self, problem: ConvProblem, *, channels_last: bool = False, x_channels_last: bool = False, axes: int = 2
@@ -153,7 +155,6 @@ class Job:
         self._axes = axes
         self._serial = is_serial(problem)
         self._integers = _dtypes.sums_integers(problem.dtype)
-        self._narrow = problem.dst_dtype != problem.dtype
         self._last: Step | None = None
 
     def step(self, num_threads: int | None) -> Step:
@@ -193,8 +194,6 @@ class Job:
         """
         if not self._problem.mb:
             return
-        if self._narrow:
-            x, out = _dtypes.bits(x), _dtypes.bits(out)
         self.step(num_threads).run(x, weight, bias, out, self._axes, packs)
 
 
@@ -233,4 +232,4 @@ def job_for(problem: ConvProblem, axes: int, x: Layout, out: Layout) -> Job:
 def run(plan: Plan, x: Array, weight: Array, bias: Array | None, out: Array, packs: Packs | None = None) -> None:
     """Carry out one plan on arrays (mb, ic, ih, iw), (oc, ic // g, kh, kw), (oc,) and (mb, oc, oh, ow)."""
     step = Step.of(plan, plan.blocks.threads, kernels())
-    step.run(_dtypes.bits(x), weight, bias, _dtypes.bits(out), 2, packs)
+    step.run(x, weight, bias, out, 2, packs)

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from pyconv._plan import Plan
@@ -16,13 +17,23 @@ def tile_multiply_adds(
     dtype: str, role: str, NV: int, M: int, n_ic: int, n_kh: int, n_kw: int, repeats: int
 ) -> int: ...
 
+class Layout:
+    def __init__(
+        self,
+        ndarray: type[NDArray[Any]],
+        dtype: np.dtype[Any],
+        shape: tuple[int, ...],
+        strides: tuple[int, ...],
+    ) -> None: ...
+    def fits(self, array: object) -> bool: ...
+
 class Convolution:
     def __init__(self, plan: Plan) -> None: ...
     def pack(self, weight: NDArray[Any], bias: NDArray[Any] | None, packed: NDArray[Any], n_threads: int) -> None: ...
-    def __call__(
+    def run(
         self, x: NDArray[Any], packed: NDArray[Any], out: NDArray[Any], n_threads: int, axes: int, flush: bool = False
     ) -> None: ...
-    def call_packing(
+    def run_packing(
         self,
         x: NDArray[Any],
         weight: NDArray[Any],

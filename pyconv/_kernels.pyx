@@ -1,7 +1,7 @@
 """The only entry points of the compiled part, and the loop over tasks.
 
 This file is compiled once for each instruction set (setup.py: LEVELS) into a module of its own; _dispatch.py chooses.
-A `Convolution` is a plan (_plan.py) lowered to C: numbers and offset tables, no decisions. Its call
+A `Convolution` is a plan (_plan.py) lowered to C: numbers and offset tables, no decisions. Its run
 
     for task in tasks:                       in parallel: (image, group, part of the channels, rows, columns, share)
         for channels of the reduction:       one pass, or as many as the plan found to suit the caches
@@ -20,9 +20,10 @@ from cpython.buffer cimport (
     PyBUF_SIMPLE, PyBUF_STRIDES, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer,
 )
 from cpython.exc cimport PyErr_CheckSignals
+from cpython.pycapsule cimport PyCapsule_GetPointer
 from cython.parallel cimport parallel, prange, threadid
 from libc.stdlib cimport calloc, free
-from libc.string cimport memset
+from libc.string cimport memcmp, memset
 
 from pyconv._ahead cimport Ahead
 from pyconv._denormals cimport FLUSHING, float_state, rounds_down, set_float_state
@@ -44,6 +45,7 @@ cdef extern from "stdlib.h" nogil:
     int posix_memalign(void **memory, size_t alignment, size_t size)
 
 cdef enum:
+    ALIGNED = 0x100  # NumPy's flag of an array
     CACHE_LINE = 64
     # A tile buffer's rows: MAX_M rounded up to the 8 rows that are transposed at a time.
     TILE_ROWS = 16
@@ -204,6 +206,53 @@ def address(array):
     return begin
 
 
+cdef struct ArrayInterface:
+    # https://numpy.org/doc/stable/reference/arrays.interface.html#c-struct-access
+    int two
+    int ndim
+    char kind
+    int itemsize
+    int flags
+    Py_ssize_t *shape
+    Py_ssize_t *strides
+    void *data
+    void *descr
+
+
+cdef class Layout:
+    """What NumPy arrays have in common that can take each other's place: dtype, shape and strides; all are aligned."""
+
+    cdef:
+        object ndarray, dtype
+        int ndim
+        Py_ssize_t shape[4]
+        Py_ssize_t strides[4]
+
+    def __cinit__(self, ndarray, dtype, shape, strides):
+        self.ndarray, self.dtype, self.ndim = ndarray, dtype, len(shape)
+        if self.ndim > 4:
+            raise ValueError(f"at most 4 axes, got {self.ndim}")
+        for axis in range(self.ndim):
+            self.shape[axis], self.strides[axis] = shape[axis], strides[axis]
+
+    def fits(self, array):
+        """Whether an object is such an array (and not a subclass's): to ask for each takes three times as long.
+
+        The buffer protocol would not do: of contiguous arrays it makes up the strides of axes of length 1.
+        """
+        cdef:
+            const ArrayInterface *found
+            Py_ssize_t size = self.ndim * <Py_ssize_t> sizeof(Py_ssize_t)
+        if type(array) is not self.ndarray or array.dtype is not self.dtype:
+            return False
+        capsule = array.__array_struct__
+        found = <const ArrayInterface *> PyCapsule_GetPointer(capsule, NULL)
+        return (
+            found.ndim == self.ndim and found.flags & ALIGNED
+            and memcmp(found.shape, self.shape, size) == 0 and memcmp(found.strides, self.strides, size) == 0
+        )
+
+
 def has_depthwise(kh, sh):
     """Whether the depthwise tile exists for a kernel of ``kh`` rows and a vertical stride of ``sh``."""
     return depthwise_exists(kh, sh)
@@ -284,7 +333,7 @@ cdef void pack_all(const Lowered *p, const Weights *weights, Py_ssize_t n_thread
 
 
 cdef class Convolution:
-    """A plan, lowered: ``pack`` the weights, then call it on arrays.
+    """A plan, lowered: ``pack`` the weights, then ``run`` it on arrays.
 
     Parameters
     ----------
@@ -385,7 +434,7 @@ cdef class Convolution:
         finally:
             PyBuffer_Release(&to)
 
-    def __call__(self, x, packed, out, Py_ssize_t n_threads, int axes, bint flush=False):
+    def run(self, x, packed, out, Py_ssize_t n_threads, int axes, bint flush=False):
         """Convolve ``x`` (mb, ic, ih, iw) with packed weights into ``out`` (mb, oc, oh, ow), any strides.
 
         The batch axis may be missing, and with `axes` 1 the height is. A problem of one row takes images whose rows
@@ -403,7 +452,7 @@ cdef class Convolution:
         finally:
             PyBuffer_Release(&weights)
 
-    def call_packing(self, x, weight, bias, out, Py_ssize_t n_threads, int axes, bint flush=False):
+    def run_packing(self, x, weight, bias, out, Py_ssize_t n_threads, int axes, bint flush=False):
         """The same with weights as they are, for plans that pack them in their tasks."""
         cdef:
             Given given

@@ -153,8 +153,7 @@ class ConvNd:
         """
         state = self._state
         weight, bias = state.frozen or (state.weight, state.bias)
-        x = _arguments.array(input, "input")
-        return apply(self._operator(state, weight, bias), x, weight, bias, out, num_threads, state.packs)
+        return apply(self._operator(state, weight, bias), input, weight, bias, out, num_threads, state.packs)
 
     def _operator(self, state: _State, weight: NDArray[Any], bias: NDArray[Any] | None) -> Operator:
         """Return what the parameters and settings determine. A frozen layer remembers it while they are the same."""

@@ -41,7 +41,7 @@ cdef inline void pack_few(
         real rows[8 * 16]
         real block[8 * 16]
         const real *row
-        bint whole = n_oc == 8 or (has_eight and n_oc == lanes)
+        bint whole = has_eight and n_oc == lanes
     if not whole:
         memset(rows, 0, sizeof(rows))
     for v in range(n_taps // VL):
@@ -150,6 +150,6 @@ cdef inline bint pack_part(
         part[i] = (<const real *> (bias + oc * w.bias_stride))[0] if bias != NULL and oc < p.ocg else 0
     pack_block(
         p, w.data + (g * p.ocg + start) * w.stride[0] + ic_start * w.stride[1], w.stride, n_ic, min(n, p.ocg - start),
-        p.g * p.ocg - g * p.ocg - start, n, part + biases,
+        (p.g - g) * p.ocg - start, n, part + biases,
     )
     return p.skips and all_finite(part + biases, n * n_ic * p.kh * p.kw)

@@ -144,7 +144,7 @@ def conv_problem(
             f"{_rank_of_weight(ndim)}"
         )
     if groups < 1:
-        raise ConvError(f"non-positive groups is not supported: got groups={groups}")
+        raise ConvError(f"non-positive groups is not supported: got groups={groups}, it must be at least 1")
     kernel = weight_shape[2:]
     strides, dilations, sides = settings(ndim, kernel, stride, padding, dilation)
     _check_channels(x, weight_shape, bias_shape, groups)
@@ -276,7 +276,9 @@ def _check_padding(x: Shape, sides: Sides, padding_mode: str) -> None:
         if padding_mode == "reflect" and max(pads) >= extent:
             raise ConvError(f"Padding size should be less than the corresponding input dimension, but got: {where}")
         if padding_mode == "circular" and max(pads) > extent:
-            raise ConvError(f"Padding value causes wrapping around more than once: got {where}")
+            raise ConvError(
+                f"Padding value causes wrapping around more than once: got {where}, it must be at most {extent}"
+            )
 
 
 def _rooms(extents: Shape, kernel: Shape, dilations: Shape, sides: Sides) -> Shape:

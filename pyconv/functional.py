@@ -8,12 +8,14 @@ layout of the result, the plan) is worked out once, by `prepare`, and looked up 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from pyconv import _arguments
+from pyconv._dispatch import kernels
 from pyconv._dtypes import plain
 from pyconv._execute import Job, empty_result, is_worth_aligning, job_for
 from pyconv._problem import ConvProblem, conv_problem
@@ -222,19 +224,21 @@ def _convolve(
     out: NDArray[Any] | None,
     num_threads: object | None,
 ) -> NDArray[Any]:
-    x = _arguments.array(input, "input")
     w = _arguments.array(weight, "weight")
     b = None if bias is None else _arguments.array(bias, "bias")
-    return apply(operator_of(ndim, w, b, settings), x, w, b, out, num_threads)
+    return apply(operator_of(ndim, w, b, settings), input, w, b, out, num_threads)
 
 
 class Operator:
     """A convolution without its input: what its weights' shapes, strides and dtypes and its settings determine.
 
-    Equal ones are the same object, most of the time, and compare as fast.
+    Equal ones are the same object, most of the time, and compare as fast. Each remembers its last call, because calls
+    repeat.
     """
 
-    __slots__ = ("bias_dtype", "bias_shape", "ndim", "settings", "weight_dtype", "weight_shape", "weight_strides")
+    __slots__ = (
+        "bias_dtype", "bias_shape", "last", "ndim", "settings", "weight_dtype", "weight_shape", "weight_strides",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -253,6 +257,7 @@ class Operator:
         self.bias_shape = bias_shape
         self.bias_dtype = bias_dtype
         self.settings = settings
+        self.last: Call | None = None
 
 
 _operator = lru_cache(maxsize=1024)(Operator)
@@ -265,9 +270,11 @@ def operator_of(ndim: int, weight: NDArray[Any], bias: NDArray[Any] | None, sett
     return _operator(ndim, weight.shape, weight.strides, weight.dtype, bias.shape, bias.dtype, settings)
 
 
-class Call(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Call:
     """An operator on inputs of one shape, layout and dtype."""
 
+    layout: Any  # of the inputs
     problem: ConvProblem
     job: Job
     shape: tuple[int, ...]
@@ -301,20 +308,27 @@ def prepare(operator: Operator, shape: tuple[int, ...], strides: tuple[int, ...]
     if channels_last:
         dense = (*dense[:-3], dense[-1], *dense[-3:-1])
     job = job_for(problem, o.ndim, (shape, strides), (result, dense))
-    return Call(problem, job, result, o.weight_dtype, channels_last, is_worth_aligning(result, o.weight_dtype))
+    aligned = is_worth_aligning(result, o.weight_dtype)
+    layout = kernels().module.Layout(np.ndarray, dtype, shape, strides)
+    return Call(layout, problem, job, result, o.weight_dtype, channels_last, aligned)
 
 
 def apply(
     operator: Operator,
-    x: NDArray[Any],
+    input: object,
     weight: NDArray[Any],
     bias: NDArray[Any] | None,
     out: NDArray[Any] | None,
     num_threads: object | None,
     packs: Packs | None = None,
 ) -> NDArray[Any]:
-    """Convolve `x`. `packs` is where a frozen module keeps packed weights."""
-    call = prepare(operator, x.shape, x.strides, x.dtype)
+    """Convolve `input`. `packs` is where a frozen module keeps packed weights."""
+    call = operator.last
+    if call is not None and call.layout.fits(input):
+        x: NDArray[Any] = input  # type: ignore[assignment]
+    else:
+        x = _arguments.array(input, "input")
+        operator.last = call = prepare(operator, x.shape, x.strides, x.dtype)
     threads = None if num_threads is None else _arguments.thread_count(num_threads)
     if out is None:
         result = call.empty()

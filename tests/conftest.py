@@ -48,7 +48,7 @@ def parallel_at_any_size() -> Iterator[None]:
 
 
 def _forget_plans() -> None:
-    for cached in (_plan.make_plan, _execute.job_for, functional.prepare):
+    for cached in (_plan.make_plan, _execute.job_for, functional.prepare, functional._operator):
         cached.cache_clear()
 
 

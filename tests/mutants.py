@@ -71,6 +71,15 @@ SAME_RESULTS = {
     "rows = max(p.M[p.NV], p.oh)": "whether rows displace each other in the cache: the same bits from a strip",
     "t.overhang = min(t.overhang, overhang_of(p, t.n_ow))": "lanes past a row are dropped, whatever they have read",
     "if not (n_threads == 1):": "one thread can be a team, and a team's tasks can be done by one thread",
+    "if not (real is f32):": "in `copy_pixels`, whose vectors are copied whatever they are of",
+    "if bottom <= top or right - left <= width:": "the narrowest task of rectangles goes by way of the strip",
+    "if not (overhang):": "lanes past a row are dropped, whatever they have read",
+    "bint whole = t.n_ow > VL and fits_output(call, t, 0, VL, sizeof(real))": "a row of one vector may have a buffer",
+    "holds = part.last and not is_final(call, &target, sizeof(real), width)": (
+        "whether sums wait for the next tile's: those that need not are stored from there, and the same"
+    ),
+    "Py_ssize_t n_kw = KW if not (KW) else taps.n_kw": "assumed to be above 0, it cannot be KW where that is 0",
+    "return stretch_of(&p.cols, p.kw, p.sw, p.dw, col, t.ow_start - t.n_ow)": "stretches of one pixel",
 }
 
 PASSING = 0.95
@@ -92,6 +101,7 @@ UNSEEN_FUNCTIONS = {
     "pixels_of": "pixels asked for early: it is neither a read nor a write",
     "pixels_after": "pixels asked for early",
     "expect_turn": "weights asked for early",
+    "sum_rows": "turns of many taps, for builds with fused multiply-add",
 }
 UNSEEN_LINES = {
     r"ahead|expect_|prefetch|% CACHE_LINE == 0": "pixels or weights asked for early: it is neither a read nor a write",

@@ -324,6 +324,11 @@ def test_which_dtypes_go_together(image: str, weight: str) -> None:
             "dtype='float64')",
         ),
         (
+            "int16", "float16", None,
+            "Input type (int16) and weight type (float16) should be the same, as float16 does not hold every int16: "
+            "use input.astype('float16') to round, or weight.astype('float32') (of a layer, dtype='float32')",
+        ),
+        (
             "int32", "complex64", None,
             "Input type (int32) and weight type (complex64) should be the same, as complex64 does not hold every "
             "int32: use input.astype('complex64') to round, or weight.astype('complex128') (of a layer, "

@@ -145,7 +145,7 @@ FAULTS: list[tuple[str, dict[str, Any]]] = [
      r"but got input of size: \[1, 10, 1, 28, 28\]", {"x": (1, 10, 1, 28, 28)}),
     (r"weight should have at least three dimensions, but got weight of size \[3, 3\]: conv2d takes a weight of 4 dim",
      {"weight": (3, 3)}),
-    (r"non-positive groups is not supported: got groups=0", {"groups": 0}),
+    (r"non-positive groups is not supported: got groups=0, it must be at least 1", {"groups": 0}),
     (r"Invalid padding string 'foo', should be one of {'same', 'valid'}", {"padding": "foo"}),
     (r"padding='same' is not supported for strided convolutions: got stride=\(1, 2\)",
      {"padding": "same", "stride": (1, 2)}),
@@ -173,7 +173,8 @@ FAULTS: list[tuple[str, dict[str, Any]]] = [
     (r"Padding size should be less than the corresponding input dimension, but got: padding "
      r"\(5, 5\) at dimension 3 of input \[1, 4, 5, 5\]",
      {"padding": (0, 5), "padding_mode": "reflect"}),
-    (r"Padding value causes wrapping around more than once: got padding \(0, 6\) at dimension 2 ",
+    (r"Padding value causes wrapping around more than once: got padding \(0, 6\) at dimension 2 of input "
+     r"\[1, 4, 5, 5\], it must be at most 5",
      {"padding": ((0, 6), (5, 5)), "padding_mode": "circular"}),
     (r"Calculated padded input size per channel: \(5 x 7\)\. Kernel size: \(9 x 3\)\. "
      r"Kernel size can't be greater than actual input size",
