@@ -20,6 +20,7 @@ from functools import partial
 from pathlib import Path
 
 from pyconv.bench import plot
+from pyconv.bench.descriptor import parse
 from pyconv.bench.record import Row, Run, Settings, Yardstick
 from pyconv.bench.table import (
     APPROXIMATE,
@@ -38,6 +39,8 @@ ROOT = Path(__file__).resolve().parent.parent
 RESULTS = "benchmarks/results"
 BEGIN, END = "<!-- performance -->", "<!-- /performance -->"
 MOST_LOST = 15
+TOGETHER, DENSE = "*together*", "*dense ones*"
+DENSE_CHANNELS = 32  # in and out of each group, at least
 WIDTH = 120
 
 
@@ -93,6 +96,8 @@ def _caption(runs: Sequence[Run], everything: Run, shared: Sequence[str]) -> str
         "Geometric means over the layers, in parentheses the least. % of peak and roof: best decile of rounds, of the "
         "best decile of the peak that was sampled between them; the roof is the peak, or what the bandwidth allows."
     )
+    if any(network == DENSE for run in runs for network, _ in _together(run)):
+        explained += f" Dense: {DENSE_CHANNELS} channels or more in and out of each group."
     if everything.peers():
         explained += " Peers: their median time by pyconv's, above 1 pyconv is faster."
     if everything.approximate():
@@ -111,7 +116,7 @@ def _groups(runs: Sequence[Run], everything: Run, apart: Sequence[str]) -> str:
     titles += ["fastest peer", "lost"] if peers else []
     lines = []
     for run in runs:
-        for (network, settings), rows in run.groups().items():
+        for (network, settings), rows in (run.groups() | _together(run)).items():
             summary = run.summary(rows)
             cells = [network or NOTHING, *_values(settings, apart), str(summary.rows)]
             cells += [percents(summary.percent_of_peak), percents(summary.percent_of_roof)]
@@ -119,6 +124,24 @@ def _groups(runs: Sequence[Run], everything: Run, apart: Sequence[str]) -> str:
             cells += [ratios(summary.fastest), str(summary.lost)] if peers else []
             lines.append(cells)
     return in_markdown(titles, lines, [title == "network" for title in titles])
+
+
+def _together(run: Run) -> dict[tuple[str, Settings], list[Row]]:
+    """Group the rows of a setting that has several networks: all of them, and the dense ones."""
+    found: dict[tuple[str, Settings], list[Row]] = {}
+    for settings in dict.fromkeys(row.settings for row in run.rows):
+        rows = [row for row in run.rows if row.settings == settings]
+        dense = [row for row in rows if _is_dense(row)]
+        if len({row.network for row in rows}) > 1:
+            found[TOGETHER, settings] = rows
+            if 0 < len(dense) < len(rows):
+                found[DENSE, settings] = dense
+    return found
+
+
+def _is_dense(row: Row) -> bool:
+    layer = parse(row.layer)
+    return min(layer.ic, layer.oc) // layer.g >= DENSE_CHANNELS
 
 
 def _lost(everything: Run, apart: Sequence[str]) -> str:

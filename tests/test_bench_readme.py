@@ -72,6 +72,18 @@ def test_each_group_has_a_line_and_what_all_share_is_said_once() -> None:
     assert "~ncnn" in text
 
 
+def test_networks_of_a_run_are_summed_up_together_and_the_dense_layers_by_themselves() -> None:
+    settings = (SETTINGS, replace(SETTINGS, threads=2))
+    text = readme.section([a_run(settings, networks=("vgg16", "resnet50"))], "one")
+    for threads in (1, 2):
+        assert f"| {readme.TOGETHER} | {threads} | 38 |" in text  # 13 and 25
+        assert f"| {readme.DENSE} | {threads} | 36 |" in text  # but for the first layer of each, of 3 channels
+    assert "Dense: 32 channels or more" in " ".join(text.split())
+    alone = readme.section([a_run(settings, networks=("vgg16",))], "one")
+    assert readme.TOGETHER not in alone
+    assert "Dense:" not in alone
+
+
 def test_lines_fit_a_readme() -> None:
     text = readme.section([a_run((SETTINGS, replace(SETTINGS, threads=2), replace(SETTINGS, batch=8)))], "one")
     assert all(len(line) <= 120 for line in text.splitlines() if not line.startswith(("|", "!", "python")))
