@@ -86,15 +86,13 @@ def choose_blocks(
     n_strips = ceil_div(g, g_blk)
     n_oc_task, oh_blk, ow_blk = _at_once(p, n_strips, n_oc_blk, oh_blk, ow_blk, tile.pixels)
     panel, cols = _columns(p, tile, caches, slot, ow_blk, x_channels_last)
-    # The sums of one block's tiles in a row, where they wait for the next channels.
-    row_sums = ceil_div(ow_blk, tile.pixels) * tile.bytes
     if _in_passes(p, tile, caches, oh_blk):
-        oh_blk, ic_blk, n_oc_pass = _passes(p, tile, caches, row_sums, cols)
+        oh_blk, ic_blk, n_oc_pass = _passes(p, tile, caches, ow_blk, cols)
         n_oc_task = max(n_oc_task, n_oc_pass)
     ic_slice = _slice(p, tile, caches, ic_blk, x_channels_last)
     if ic_blk < icg:
         # The sums of a task wait for the next channels: no more of them than half of the second level cache holds.
-        n_oc_task = max(n_oc_task, ceil_div(n_oc_blk, max(1, caches.l2 // 2 // (oh_blk * row_sums))))
+        n_oc_task = max(n_oc_task, ceil_div(n_oc_blk, max(1, caches.l2 // 2 // (oh_blk * _row_sums(tile, ow_blk)))))
     shares = Shares(1, min(n_oc_blk, n_oc_task), oh_blk, ow_blk)
     if threads > 1:
         in_place = tile.reads_image(p) or (x_channels_last and (tile.role == "dc" or p.kh == p.kw == 1))
@@ -231,9 +229,8 @@ def _shorter(p: ConvProblem, tile: Tile, caches: Caches, n: int) -> int:
     """
     if tile.role != "oc" or p.kw == 1:
         return n
-    channels = _slice(p, tile, caches, p.ic // p.g, x_channels_last=False)
-    if _in_passes(p, tile, caches, 0):
-        channels = min(channels, _most_in_a_pass(p, tile, caches))
+    in_passes = _in_passes(p, tile, caches, 0)
+    of_a_slice = _slice(p, tile, caches, p.ic // p.g, x_channels_last=False)
 
     def time(pixels: int) -> float:
         shape = tile.NV, tile.NV, tile.vector_bytes, tile.fmas
@@ -245,8 +242,9 @@ def _shorter(p: ConvProblem, tile: Tile, caches: Caches, n: int) -> int:
         return whole * time(piece) + (time(rest) if rest else 0)
 
     def is_short(n: int) -> bool:
-        column = length_of(*_col_axis(p, ceil_div(p.ow, n), 1, 0))
-        return p.kh * channels * column * item_size(p) <= _PAGES * PAGE
+        cols = lay_out(*_col_axis(p, ceil_div(p.ow, n), 1, 0))
+        channels = _passes(p, tile, caches, ceil_div(p.ow, n), cols)[1] if in_passes else of_a_slice
+        return p.kh * channels * cols.length * item_size(p) <= _PAGES * PAGE
 
     least = next((k for k in range(n, ceil_div(p.ow, tile.largest) + 1) if is_short(k)), n)
     return next((k for k in range(least, 2 * least) if cut(k) <= 1.02 * cut(n)), n)
@@ -296,7 +294,8 @@ def _strip(p: ConvProblem, tile: Tile, caches: Caches, slot: int, g_strip: int) 
     Rows are cut, into whole tiles of `unit` pixels, only where L2 does not hold so many of them, or where tiles would
     sweep over many pages (`_shorter`): every cut is a line of the output that is fetched and written twice, and the
     processor fetches rows ahead that follow one another (measured: whole rows gain 1 to 10 % of a dense layer, 20 % of
-    a filter on 4096 pixels).
+    a filter on 4096 pixels). Where channels come in passes it is a pass's that L2 has to hold (measured, 3x3 and 5x5
+    kernels of 640 to 2048 channels: 1 to 29 %).
     """
     unit, overhang = tile.pixels, tile.overhang
     longest = _LONGEST * _line(p) if _is_sparse(p, tile, caches) else p.ow
@@ -321,9 +320,11 @@ def _strip(p: ConvProblem, tile: Tile, caches: Caches, slot: int, g_strip: int) 
 
     units = ceil_div(p.ow, unit)
     least = _least_rows(p)
-    if slots(least, unit) > most:
+    in_passes = p.oh > least and _in_passes(p, tile, caches, 0)
+    channels = min(icg, _least_in_a_pass(p)) if in_passes else icg
+    if slots(least, unit) * channels > most * icg:
         least = 1
-    whole = largest(units, lambda n: slots(least, min(n * unit, p.ow)) <= most)
+    whole = largest(units, lambda n: slots(least, min(n * unit, p.ow)) * channels <= most * icg)
     n_ow_blk = max(ceil_div(units, whole), ceil_div(p.ow, longest))
     n_ow_blk = _shorter(p, tile, caches, n_ow_blk)
     # Vectors of pixels fill whole tiles; scalars are as good in tiles of about as many.
@@ -398,21 +399,32 @@ def _in_passes(p: ConvProblem, tile: Tile, caches: Caches, oh_blk: int) -> bool:
     return tile.role == "oc" and p.kh * p.kw > 1 and oh_blk < p.oh and weights > _weights_share(p, tile, caches)
 
 
+def _least_in_a_pass(p: ConvProblem) -> int:
+    """Return how many channels make a pass worth its sums' way to memory and back.
+
+    Measured, 3x3: passes of 18 channels take 5 to 10 % longer than passes of 64.
+    """
+    return ceil_div(_TAPS_PER_PASS, p.kh * p.kw)
+
+
 def _most_in_a_pass(p: ConvProblem, tile: Tile, caches: Caches) -> int:
     """Return how many channels a pass takes, at most.
 
-    As many as keep a block's weights in their share of a cache, and enough for the tiles to be worth their sums' way to
-    memory and back (measured, 3x3: passes of 18 channels take 5 to 10 % longer than passes of 64).
+    As many as keep a block's weights in their share of a cache.
     """
-    fitting = _weights_share(p, tile, caches) // _channel_bytes(p, tile)
-    return max(fitting, ceil_div(_TAPS_PER_PASS, p.kh * p.kw))
+    return max(_weights_share(p, tile, caches) // _channel_bytes(p, tile), _least_in_a_pass(p))
 
 
-def _passes(p: ConvProblem, tile: Tile, caches: Caches, row_sums: int, cols: Line) -> tuple[int, int, int]:
+def _row_sums(tile: Tile, ow_blk: int) -> int:
+    """Bytes of the sums of one block's tiles in a row, where they wait for the next channels."""
+    return ceil_div(ow_blk, tile.pixels) * tile.bytes
+
+
+def _passes(p: ConvProblem, tile: Tile, caches: Caches, ow_blk: int, cols: Line) -> tuple[int, int, int]:
     """``(oh_blk, ic_blk, n_oc_task)`` of a map in passes."""
     icg = p.ic // p.g
     ic_blk = ceil_div(icg, ceil_div(icg, _most_in_a_pass(p, tile, caches)))
-    oh_blk, n_oc_task = _rows_and_tasks(p, tile.n_oc_blk(p), caches.l2 // 2 // row_sums)
+    oh_blk, n_oc_task = _rows_and_tasks(p, tile.n_oc_blk(p), caches.l2 // 2 // _row_sums(tile, ow_blk))
     fitting = caches.l2 // item_size(p) // (length_of(*_row_axis(p, oh_blk, 1)) * cols.length)
     return oh_blk, min(ic_blk, max(1, fitting)), n_oc_task
 

@@ -191,6 +191,17 @@ def test_rows_are_cut_where_a_tile_would_sweep_over_many_pages() -> None:
     assert blocks(256, 136, kw=1).ow_blk > 34, "under kernels of one column each pixel is read once"
 
 
+def test_rows_stay_whole_where_the_cache_holds_those_of_a_pass() -> None:
+    for channels, size, kernel, dtype in ((1024, 28, 3, "float32"), (1024, 28, 3, "float64"), (640, 30, 5, "float32")):
+        extents = {"ic": channels, "oc": 1024, "ih": size, "iw": size, "oh": size, "ow": size}
+        same = dict.fromkeys(("pt", "pb", "pl", "pr"), kernel // 2)
+        p = replace(LAYER, **extents, **same, kh=kernel, kw=kernel, dtype=dtype, src_dtype=dtype, dst_dtype=dtype)
+        chosen = make_plan(p, AVX2, HALF_L2, 1, tile=("oc", 2, 6))
+        assert chosen.blocks.ow_blk == size
+        assert 512 // kernel**2 <= chosen.blocks.ic_blk < channels
+        assert chosen.strip_bytes <= HALF_L2.l2
+
+
 def test_strips_of_many_pixels_leave_the_cache_to_weights() -> None:
     def strip(channels: int, size: int) -> tuple[int, int]:
         p = replace(LAYER, ic=channels, oc=1024, ih=size, iw=size, oh=size, ow=size)
