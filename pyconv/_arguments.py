@@ -4,6 +4,7 @@ Each function takes one argument as it came and returns the one form that the re
 knows, or raises. What the arguments mean to each other is the business of `_problem`.
 
     integer, positive, integers      a Python int, or a tuple of them
+    shape                            a tuple of extents
     settings                         all settings of a call, in the order of its arguments
     padding                          the same, a string, or a tuple of (before, after) pairs
     flag, generator                  a bool; a random generator
@@ -81,6 +82,16 @@ def integers(value: object, name: str) -> Ints:
     found = _indices(value) if _is_sequence(value) else _index(value)
     if found is None:
         raise wrong_type(value, name, "an int or a tuple of ints")
+    return found
+
+
+def shape(value: object, name: str) -> tuple[int, ...]:
+    """Take the extents of an array."""
+    found = _indices(value) if _is_sequence(value) else None
+    if found is None:
+        raise wrong_type(value, name, "a sequence of ints")
+    if min(found, default=0) < 0:
+        raise ConvError(f"{name} must not be negative anywhere, got {reprlib.repr(found)}")
     return found
 
 

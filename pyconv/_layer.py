@@ -209,9 +209,7 @@ class ConvNd:
         x86-64-v4, oc-vector, tile 14 pixels x 2 vectors of 16 output channels, ...
         """
         weight, bias, *_ = self._state
-        shape = _arguments.integers(input_shape, "input_shape")
-        if isinstance(shape, int) or min(shape, default=0) < 0:
-            raise ConvError(f"input_shape must be a sequence of non-negative ints, got {input_shape!r}")
+        shape = _arguments.shape(input_shape, "input_shape")
         image = weight.dtype if dtype is None else _arguments.image_dtype(dtype)
         problem = _problem.conv_problem(
             self._ndim, shape, weight.shape, None if bias is None else bias.shape,

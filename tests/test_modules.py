@@ -604,10 +604,10 @@ def test_the_plan_of_a_layer() -> None:
 @pytest.mark.parametrize(
     ("shape", "dtype", "phrase"),
     [
-        (5, None, "input_shape"),
-        ((2, 3, 8, 8.5), None, "input_shape"),
-        ("abc", None, "input_shape"),
-        ((-2, 3, 8, 8), None, "non-negative"),
+        (5, None, "input_shape must be a sequence of ints"),
+        ((2, 3, 8, 8.5), None, "input_shape must be a sequence of ints"),
+        ("abc", None, "input_shape must be a sequence of ints"),
+        ((-2, 3, 8, 8), None, r"input_shape must not be negative anywhere, got \(-2, 3, 8, 8\)"),
         ((2, 5, 8, 8), None, "to have 3 channels"),
         ((2, 3, 8, 8), np.float16, "float16"),
         ((2, 3, 8, 8), np.complex64, "complex64"),
