@@ -87,7 +87,7 @@ def choose_blocks(
     n_oc_task, oh_blk, ow_blk = _at_once(p, n_strips, n_oc_blk, oh_blk, ow_blk, tile.pixels)
     panel, cols = _columns(p, tile, caches, slot, ow_blk, x_channels_last)
     if _in_passes(p, tile, caches, oh_blk):
-        oh_blk, ic_blk, n_oc_pass = _passes(p, tile, caches, ow_blk, cols)
+        oh_blk, ic_blk, n_oc_pass = _passes(p, tile, caches, ow_blk, cols.length)
         n_oc_task = max(n_oc_task, n_oc_pass)
     ic_slice = _slice(p, tile, caches, ic_blk, x_channels_last)
     if ic_blk < icg:
@@ -229,7 +229,7 @@ def _shorter(p: ConvProblem, tile: Tile, caches: Caches, n: int) -> int:
     """
     if tile.role != "oc" or p.kw == 1:
         return n
-    in_passes = _in_passes(p, tile, caches, 0)
+    in_passes = _comes_in_passes(p, tile, caches)
     of_a_slice = _slice(p, tile, caches, p.ic // p.g, x_channels_last=False)
 
     def time(pixels: int) -> float:
@@ -242,11 +242,14 @@ def _shorter(p: ConvProblem, tile: Tile, caches: Caches, n: int) -> int:
         return whole * time(piece) + (time(rest) if rest else 0)
 
     def is_short(n: int) -> bool:
-        cols = lay_out(*_col_axis(p, ceil_div(p.ow, n), 1, 0))
-        channels = _passes(p, tile, caches, ceil_div(p.ow, n), cols)[1] if in_passes else of_a_slice
-        return p.kh * channels * cols.length * item_size(p) <= _PAGES * PAGE
+        ow_blk = ceil_div(p.ow, n)
+        columns = length_of(*_col_axis(p, ow_blk, 1, 0))
+        channels = _passes(p, tile, caches, ow_blk, columns)[1] if in_passes else of_a_slice
+        return p.kh * channels * columns * item_size(p) <= _PAGES * PAGE
 
-    least = next((k for k in range(n, ceil_div(p.ow, tile.largest) + 1) if is_short(k)), n)
+    least, most = n, ceil_div(p.ow, tile.largest)
+    if not is_short(n) and most > n and is_short(most):
+        least += largest(most - n, lambda k: not is_short(n + k - 1))
     return next((k for k in range(least, 2 * least) if cut(k) <= 1.02 * cut(n)), n)
 
 
@@ -294,8 +297,8 @@ def _strip(p: ConvProblem, tile: Tile, caches: Caches, slot: int, g_strip: int) 
     Rows are cut, into whole tiles of `unit` pixels, only where L2 does not hold so many of them, or where tiles would
     sweep over many pages (`_shorter`): every cut is a line of the output that is fetched and written twice, and the
     processor fetches rows ahead that follow one another (measured: whole rows gain 1 to 10 % of a dense layer, 20 % of
-    a filter on 4096 pixels). Where channels come in passes it is a pass's that L2 has to hold (measured, 3x3 and 5x5
-    kernels of 640 to 2048 channels: 1 to 29 %).
+    a filter on 4096 pixels). Where channels come in passes, L2 need only hold the rows of as many as make a pass worth
+    it (measured, 3x3 and 5x5 kernels of 640 to 2048 channels: 1 to 29 %).
     """
     unit, overhang = tile.pixels, tile.overhang
     longest = _LONGEST * _line(p) if _is_sparse(p, tile, caches) else p.ow
@@ -320,8 +323,7 @@ def _strip(p: ConvProblem, tile: Tile, caches: Caches, slot: int, g_strip: int) 
 
     units = ceil_div(p.ow, unit)
     least = _least_rows(p)
-    in_passes = p.oh > least and _in_passes(p, tile, caches, 0)
-    channels = min(icg, _least_in_a_pass(p)) if in_passes else icg
+    channels = min(icg, _least_in_a_pass(p)) if _comes_in_passes(p, tile, caches) else icg
     if slots(least, unit) * channels > most * icg:
         least = 1
     whole = largest(units, lambda n: slots(least, min(n * unit, p.ow)) * channels <= most * icg)
@@ -399,6 +401,11 @@ def _in_passes(p: ConvProblem, tile: Tile, caches: Caches, oh_blk: int) -> bool:
     return tile.role == "oc" and p.kh * p.kw > 1 and oh_blk < p.oh and weights > _weights_share(p, tile, caches)
 
 
+def _comes_in_passes(p: ConvProblem, tile: Tile, caches: Caches) -> bool:
+    """Tell, before the rows of a strip are known, whether there will be passes, as far as the map is tall enough."""
+    return p.oh > _least_rows(p) and _in_passes(p, tile, caches, 0)
+
+
 def _least_in_a_pass(p: ConvProblem) -> int:
     """Return how many channels make a pass worth its sums' way to memory and back.
 
@@ -408,10 +415,7 @@ def _least_in_a_pass(p: ConvProblem) -> int:
 
 
 def _most_in_a_pass(p: ConvProblem, tile: Tile, caches: Caches) -> int:
-    """Return how many channels a pass takes, at most.
-
-    As many as keep a block's weights in their share of a cache.
-    """
+    """Return how many channels a pass takes, at most: those whose weights a share of a cache holds, or the least."""
     return max(_weights_share(p, tile, caches) // _channel_bytes(p, tile), _least_in_a_pass(p))
 
 
@@ -420,12 +424,12 @@ def _row_sums(tile: Tile, ow_blk: int) -> int:
     return ceil_div(ow_blk, tile.pixels) * tile.bytes
 
 
-def _passes(p: ConvProblem, tile: Tile, caches: Caches, ow_blk: int, cols: Line) -> tuple[int, int, int]:
-    """``(oh_blk, ic_blk, n_oc_task)`` of a map in passes."""
+def _passes(p: ConvProblem, tile: Tile, caches: Caches, ow_blk: int, columns: int) -> tuple[int, int, int]:
+    """``(oh_blk, ic_blk, n_oc_task)`` of a map in passes, in strips of so many columns."""
     icg = p.ic // p.g
     ic_blk = ceil_div(icg, ceil_div(icg, _most_in_a_pass(p, tile, caches)))
     oh_blk, n_oc_task = _rows_and_tasks(p, tile.n_oc_blk(p), caches.l2 // 2 // _row_sums(tile, ow_blk))
-    fitting = caches.l2 // item_size(p) // (length_of(*_row_axis(p, oh_blk, 1)) * cols.length)
+    fitting = caches.l2 // item_size(p) // (length_of(*_row_axis(p, oh_blk, 1)) * columns)
     return oh_blk, min(ic_blk, max(1, fitting)), n_oc_task
 
 

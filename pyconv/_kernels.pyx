@@ -230,8 +230,8 @@ cdef class Layout:
 
     def __cinit__(self, ndarray, dtype, shape, strides):
         self.ndarray, self.dtype, self.ndim = ndarray, dtype, len(shape)
-        if self.ndim > 4:
-            raise ValueError(f"at most 4 axes, got {self.ndim}")
+        if self.ndim > 4 or len(strides) != self.ndim:
+            raise ValueError(f"at most 4 axes, each with a stride, got {shape} and {strides}")
         for axis in range(self.ndim):
             self.shape[axis], self.strides[axis] = shape[axis], strides[axis]
 

@@ -309,7 +309,7 @@ def prepare(operator: Operator, shape: tuple[int, ...], strides: tuple[int, ...]
         dense = (*dense[:-3], dense[-1], *dense[-3:-1])
     job = job_for(problem, o.ndim, (shape, strides), (result, dense))
     aligned = is_worth_aligning(result, o.weight_dtype)
-    layout = kernels().module.Layout(np.ndarray, dtype, shape, strides)
+    layout = kernels().module.Layout(np.ndarray, plain(dtype), shape, strides)
     return Call(layout, problem, job, result, o.weight_dtype, channels_last, aligned)
 
 

@@ -202,6 +202,12 @@ def test_rows_stay_whole_where_the_cache_holds_those_of_a_pass() -> None:
         assert chosen.strip_bytes <= HALF_L2.l2
 
 
+def test_rows_of_a_flat_map_which_comes_in_no_passes_are_long() -> None:
+    flat = replace(LAYER, ic=384, oc=512, ih=1, iw=56, oh=1, ow=56, kh=5, kw=5, pt=2, pb=2, pl=2, pr=2)
+    chosen = make_plan(flat, AVX2, HALF_L2, 1, tile=("oc", 2, 6))
+    assert (chosen.n_ic_blk, chosen.blocks.ow_blk) == (1, 56)
+
+
 def test_strips_of_many_pixels_leave_the_cache_to_weights() -> None:
     def strip(channels: int, size: int) -> tuple[int, int]:
         p = replace(LAYER, ic=channels, oc=1024, ih=size, iw=size, oh=size, ow=size)

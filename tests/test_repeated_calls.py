@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+
 import numpy as np
 import pytest
 
@@ -50,9 +52,21 @@ def test_no_other_fits(name: str) -> None:
     assert not layout.fits(OTHERS[name])
 
 
-def test_a_layout_of_too_many_axes() -> None:
-    with pytest.raises(ValueError, match="at most 4 axes, got 5"):
-        kernels().module.Layout(np.ndarray, PLAIN.dtype, (1, *SHAPE), (128, *PLAIN.strides))
+def test_a_layout_has_a_stride_for_each_of_few_axes() -> None:
+    for shape, strides in (((1, *SHAPE), (128, *PLAIN.strides)), (SHAPE, PLAIN.strides[1:])):
+        with pytest.raises(ValueError, match="at most 4 axes, each with a stride, got"):
+            kernels().module.Layout(np.ndarray, PLAIN.dtype, shape, strides)
+
+
+def test_numpys_own_dtype_is_the_one_that_fits() -> None:
+    """Whatever object of that dtype the first array had: one from another process has its own."""
+    for first in (pickle.loads(pickle.dumps(PLAIN)), PLAIN.astype(">f4")):
+        functional._operator.cache_clear()
+        functional.prepare.cache_clear()
+        layer = pyconv.Conv2d(1, 3, 2, rng=0).eval()
+        layer(first)
+        assert layer._known is not None
+        assert layer._known.operator.last.layout.fits(PLAIN)
 
 
 @pytest.mark.parametrize("name", OTHERS)
