@@ -19,11 +19,12 @@ ACCUMULATOR: Final = {
     "int64": "uint64", "uint64": "uint64",
 }  # fmt: skip
 
-# What NumPy has itself, in this machine's byte order; each C type of an integer is a dtype of its own. Their names by
-# numbers, which every dtype tells at once: its name it puts together anew each time, in microseconds, and not every
-# dtype has a hash.
-NATIVE: Final = frozenset(map(np.dtype, "?bBhHiIlLqQefdFD"))
-_NAMES: Final = {dtype.num: dtype.name for dtype in map(np.dtype, "?bBhHiIlLqQefdFD")}
+# What NumPy has itself, in this machine's byte order. C types of an integer that are as long are equal, but each has a
+# number of its own. Names go by numbers, which every dtype tells at once: its name it puts together anew each time, in
+# microseconds, and not every dtype has a hash.
+_OF_NUMPY: Final = tuple(map(np.dtype, "?bBhHiIlLqQefdFD"))
+_NAMES: Final = {dtype.num: dtype.name for dtype in _OF_NUMPY}
+NATIVE: Final = frozenset(_OF_NUMPY)
 _ITEM_SIZE: Final = {name: 2 if name == "bfloat16" else np.dtype(name).itemsize for name in ("bool", *ACCUMULATOR)}
 
 

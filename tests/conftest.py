@@ -23,7 +23,8 @@ import numpy as np
 import pytest
 
 import pyconv
-from pyconv import _blocks, _execute, _plan, functional
+from _allocations import forget
+from pyconv import _blocks
 
 
 def pytest_report_header() -> str:
@@ -42,14 +43,9 @@ def isa(request: pytest.FixtureRequest) -> str:
 def parallel_at_any_size() -> Iterator[None]:
     """Even the smallest problem is split among its threads, where it would run on one."""
     with mock.patch.object(_blocks, "_FLOPS_PER_THREAD", 1):
-        _forget_plans()
+        forget()
         yield
-    _forget_plans()
-
-
-def _forget_plans() -> None:
-    for cached in (_plan.make_plan, _execute.job_for, functional.prepare, functional._operator):
-        cached.cache_clear()
+    forget()
 
 
 @pytest.fixture(autouse=True)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import pyconv
-from pyconv import functional
+from _allocations import forget
 from pyconv._dispatch import kernels
 
 SHAPE = (2, 1, 4, 4)
@@ -61,8 +61,7 @@ def test_a_layout_has_a_stride_for_each_of_few_axes() -> None:
 def test_numpys_own_dtype_is_the_one_that_fits() -> None:
     """Whatever object of that dtype the first array had: one from another process has its own."""
     for first in (pickle.loads(pickle.dumps(PLAIN)), PLAIN.astype(">f4")):
-        functional._operator.cache_clear()
-        functional.prepare.cache_clear()
+        forget()
         layer = pyconv.Conv2d(1, 3, 2, rng=0).eval()
         layer(first)
         assert layer._known is not None
@@ -78,8 +77,7 @@ def test_the_call_before_changes_nothing(name: str) -> None:
         return layer(x) if name != "list" else pyconv.conv2d(np.asarray(x, np.float32), layer.weight, layer.bias)
 
     def fresh(x: object) -> np.ndarray:
-        functional._operator.cache_clear()
-        functional.prepare.cache_clear()
+        forget()
         layer._known = None  # and its operator
         return call(x)
 
