@@ -34,7 +34,7 @@ CACHES = detect()
 
 Array = NDArray[Any]
 Packs = dict[str, Array]
-Layout = tuple[tuple[int, ...], tuple[int, ...]]  # shape and strides
+Extents = tuple[tuple[int, ...], tuple[int, ...]]  # of an array: shape and strides
 
 
 @lru_cache(maxsize=1024)
@@ -98,6 +98,7 @@ class Step:
     build: Kernels
     caches: Caches
     plan: Plan
+    axes: int  # spatial ones, of the arrays
     used_threads: int
     packing: str
     packs_in_tasks: bool
@@ -106,18 +107,29 @@ class Step:
     convolution: Any  # the plan, lowered by the build
 
     @classmethod
-    def of(cls, plan: Plan, threads: int, build: Kernels) -> Step:
+    def of(cls, plan: Plan, threads: int, build: Kernels, axes: int) -> Step:
         """Look up what a call needs of a plan: its properties take time."""
         dtype = np.dtype(plan.problem.dtype)
         return cls(
-            threads, build, CACHES, plan, plan.blocks.threads, plan.packing, plan.packs_in_tasks, plan.packed_size,
-            dtype, _lower(plan),
+            threads, build, CACHES, plan, axes, plan.blocks.threads, plan.packing, plan.packs_in_tasks,
+            plan.packed_size, dtype, _lower(plan),
         )  # fmt: skip
 
-    def run(
-        self, x: Array, weight: Array, bias: Array | None, out: Array, axes: int, packs: Packs | None = None
-    ) -> None:
-        """Carry it out on arrays of the dtypes that the kernels know."""
+    def run(self, x: Array, weight: Array, bias: Array | None, out: Array, packs: Packs | None = None) -> None:
+        """Convolve ``x`` into ``out``.
+
+        Parameters
+        ----------
+        x, out : ndarray
+            Of the shapes and strides that the job was made for: native byte order, aligned; `out` writable and disjoint
+            from the inputs.
+        weight, bias : ndarray
+            As `conv_problem` accepted them: native byte order, aligned, any strides.
+        packs : dict, optional
+            Where packed weights are kept for the next call. Without it they are packed for this call only.
+        """
+        if not self.used_threads:
+            return  # an empty batch
         if packs is not None:
             packed = packs.get(self.packing)
             if packed is None:
@@ -125,11 +137,11 @@ class Step:
         elif self.packs_in_tasks:
             if weight.dtype is not self.dtype:
                 weight, bias = _summed(self, weight, bias)
-            self.convolution.run_packing(x, weight, bias, out, self.used_threads, axes, is_flushing())
+            self.convolution.run_packing(x, weight, bias, out, self.used_threads, self.axes, is_flushing())
             return
         else:
             packed = _pack(self, weight, bias)
-        self.convolution.run(x, packed, out, self.used_threads, axes, is_flushing())
+        self.convolution.run(x, packed, out, self.used_threads, self.axes, is_flushing())
 
 
 class Job:
@@ -166,35 +178,8 @@ class Job:
             plan = make_plan(
                 self._problem, build.tiles, CACHES, threads, self._channels_last, x_channels_last=self._x_channels_last
             )
-            self._last = last = Step.of(plan, threads, build)
+            self._last = last = Step.of(plan, threads, build, self._axes)
         return last
-
-    def run(
-        self,
-        x: Array,
-        weight: Array,
-        bias: Array | None,
-        out: Array,
-        num_threads: int | None = None,
-        packs: Packs | None = None,
-    ) -> None:
-        """Convolve ``x`` into ``out``.
-
-        Parameters
-        ----------
-        x, out : ndarray
-            Of the shapes and strides that the job was made for: native byte order, aligned; `out` writable and disjoint
-            from the inputs.
-        weight, bias : ndarray
-            As `conv_problem` accepted them: native byte order, aligned, any strides.
-        num_threads : int, optional
-            The most threads to use.
-        packs : dict, optional
-            Where packed weights are kept for the next call. Without it they are packed for this call only.
-        """
-        if not self._problem.mb:
-            return
-        self.step(num_threads).run(x, weight, bias, out, self._axes, packs)
 
 
 def _summed(step: Step, weight: Array, bias: Array | None) -> tuple[Array, Array | None]:
@@ -217,7 +202,7 @@ def _pack(step: Step, weight: Array, bias: Array | None) -> Array:
 
 
 @lru_cache(maxsize=1024)
-def job_for(problem: ConvProblem, axes: int, x: Layout, out: Layout) -> Job:
+def job_for(problem: ConvProblem, axes: int, x: Extents, out: Extents) -> Job:
     """Make the job of a problem on arrays of these layouts, with `axes` spatial axes, with or without a batch axis."""
     row = _one_row(problem)
     if row and _collapses(*x) and _collapses(*out):
@@ -231,5 +216,4 @@ def job_for(problem: ConvProblem, axes: int, x: Layout, out: Layout) -> Job:
 
 def run(plan: Plan, x: Array, weight: Array, bias: Array | None, out: Array, packs: Packs | None = None) -> None:
     """Carry out one plan on arrays (mb, ic, ih, iw), (oc, ic // g, kh, kw), (oc,) and (mb, oc, oh, ow)."""
-    step = Step.of(plan, plan.blocks.threads, kernels())
-    step.run(x, weight, bias, out, 2, packs)
+    Step.of(plan, plan.blocks.threads, kernels(), axes=2).run(x, weight, bias, out, packs)

@@ -23,9 +23,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 import numpy as np
 
 from pyconv import _arguments, _problem, _state_dict
+from pyconv._call import Slot, convolve
 from pyconv._errors import ConvError
 from pyconv._execute import plan_of
-from pyconv.functional import apply, operator_of
 
 if TYPE_CHECKING:
     from collections import OrderedDict
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
     from pyconv._execute import Packs
     from pyconv._plan import Plan
-    from pyconv.functional import Ints, Operator, Padding
+    from pyconv.functional import Ints, Padding
 
     Rng: TypeAlias = int | np.random.SeedSequence | np.random.BitGenerator | np.random.Generator | None
 
@@ -48,35 +48,30 @@ if hasattr(os, "register_at_fork"):
 
 
 class _State(NamedTuple):
-    """The parameters, and what was packed from them. `packs` is None while they may change.
-
-    `frozen` are views of parameters that may not: whoever has the arrays themselves can still give these another dtype
-    or shape, and what is remembered of a layer must fit the memory that is read.
-    """
+    """The parameters, and what is kept for calls with them."""
 
     weight: NDArray[Any]
     bias: NDArray[Any] | None
-    packs: Packs | None
-    frozen: tuple[NDArray[Any], NDArray[Any] | None] | None = None
+    packs: Packs | None  # what was packed from them; None while they may change
+    operands: tuple[NDArray[Any], NDArray[Any] | None]  # the parameters, as calls read them
+    slot: Slot
 
+    @classmethod
+    def of(cls, weight: NDArray[Any], bias: NDArray[Any] | None, *, training: bool) -> _State:
+        """Make the state of a layer in either mode.
 
-class _Known(NamedTuple):
-    """The operator of a frozen layer, and all that it was made from."""
-
-    state: _State
-    stride: Ints
-    padding: Padding
-    dilation: Ints
-    groups: int
-    padding_mode: str
-    operator: Operator
+        Calls on frozen parameters read views of them: whoever has the arrays themselves can still give these another
+        dtype or shape, and what is remembered must fit the memory that is read.
+        """
+        if training:
+            return cls(weight, bias, None, (weight, bias), Slot())
+        return cls(weight, bias, {}, (weight[...], None if bias is None else bias[...]), Slot(same_weights=True))
 
 
 class ConvNd:
     """All of a layer except the number of its spatial axes."""
 
     _ndim: ClassVar[int]
-    _known: _Known | None = None
 
     def __init__(
         self,
@@ -136,7 +131,8 @@ class ConvNd:
         _problem.check_bytes("weight", shape, dtype.itemsize)
         bound = 1 / math.sqrt(math.prod(shape[1:]))
         weight = _uniform(rng, bound, shape, dtype)
-        return _State(weight, _uniform(rng, bound, shape[:1], dtype) if with_bias else None, None)
+        bias = _uniform(rng, bound, shape[:1], dtype) if with_bias else None
+        return _State.of(weight, bias, training=True)
 
     # --- computing --------------------------------------------------------------------------------
 
@@ -151,33 +147,9 @@ class ConvNd:
 
         `input`, `out`, `num_threads`, the result and the errors are as in `pyconv.conv1d` and `pyconv.conv2d`.
         """
-        state = self._state
-        weight, bias = state.frozen or (state.weight, state.bias)
-        return apply(self._operator(state, weight, bias), input, weight, bias, out, num_threads, state.packs)
-
-    def _operator(self, state: _State, weight: NDArray[Any], bias: NDArray[Any] | None) -> Operator:
-        """Return what the parameters and settings determine. A frozen layer remembers it while they are the same."""
-        known = self._known
-        if known is not None:
-            of, stride, padding, dilation, groups, padding_mode, operator = known
-            if (
-                of is state
-                and stride is self.stride
-                and padding is self.padding
-                and dilation is self.dilation
-                and groups is self.groups
-                and padding_mode is self.padding_mode
-            ):
-                return operator
-        given = self._settings()
-        operator = operator_of(self._ndim, weight, bias, _arguments.settings(*given))
-        if state.frozen and all(map(_arguments.is_immutable, given)):
-            self._known = _Known(state, *given, operator)
-        return operator
-
-    def _settings(self) -> tuple[Ints, Padding, Ints, int, str]:
-        """Return the settings of a call in the order of the functions' arguments."""
-        return self.stride, self.padding, self.dilation, self.groups, self.padding_mode
+        _, _, packs, (weight, bias), slot = self._state
+        settings = self.stride, self.padding, self.dilation, self.groups, self.padding_mode
+        return convolve(self._ndim, input, weight, bias, settings, out, num_threads, slot, packs)
 
     def __call__(self, input: ArrayLike, **options: Any) -> NDArray[Any]:
         """Return ``forward(input, **options)``: see there."""
@@ -213,7 +185,8 @@ class ConvNd:
         image = weight.dtype if dtype is None else _arguments.image_dtype(dtype)
         problem = _problem.conv_problem(
             self._ndim, shape, weight.shape, None if bias is None else bias.shape,
-            image, weight.dtype, None if bias is None else bias.dtype, *_arguments.settings(*self._settings()),
+            image, weight.dtype, None if bias is None else bias.dtype,
+            *_arguments.settings(self.stride, self.padding, self.dilation, self.groups, self.padding_mode),
         )  # fmt: skip
         return plan_of(problem)
 
@@ -337,15 +310,14 @@ class ConvNd:
 
         They are writeable only while no packed copy of them can be in use.
         """
-        self._known = None
         if training:
-            self._state = _State(weight, bias, None)
+            self._state = _State.of(weight, bias, training=True)
         for array in (weight, bias):
             if array is not None:
                 with suppress(ValueError):  # memory that is read-only by itself remains so
                     array.flags.writeable = training
         if not training:
-            self._state = _State(weight, bias, {}, (weight[...], None if bias is None else bias[...]))
+            self._state = _State.of(weight, bias, training=False)
 
     # --- protocols --------------------------------------------------------------------------------
 
@@ -354,14 +326,14 @@ class ConvNd:
         return copy.deepcopy(self)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return everything but the packed weights."""
-        packs: Packs | None = None if self.training else {}
-        return {**vars(self), "_known": None, "_state": self._state._replace(packs=packs, frozen=None)}
+        """Return everything but what is kept for calls."""
+        weight, bias, packs, *_ = self._state
+        return {**vars(self), "_state": (weight, bias, packs is None)}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Restore it, and the write protection, which no copy of an array inherits."""
         vars(self).update(state)
-        self._install(self.weight, self.bias, self.training)
+        self._install(*state["_state"])
 
     def extra_repr(self) -> str:
         """Return the settings that differ from the defaults, as torch writes them."""

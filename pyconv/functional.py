@@ -1,32 +1,19 @@
-"""The convolutions as functions: normalise, check, allocate, execute.
+"""The convolutions as functions.
 
-`conv1d` and `conv2d` differ in the number of spatial axes and in their documentation. Both, and the
-modules, go through `apply`. All that shapes, strides, dtypes and settings determine (the checks, the
-layout of the result, the plan) is worked out once, by `prepare`, and looked up by later calls.
+`conv1d` and `conv2d` differ in the number of spatial axes and in their documentation. What they do is `_call`'s.
 """
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from pyconv import _arguments
-from pyconv._dispatch import kernels
-from pyconv._dtypes import plain
-from pyconv._execute import Job, empty_result, is_worth_aligning, job_for
-from pyconv._problem import ConvProblem, conv_problem
+from pyconv._call import convolve, slot_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import SupportsIndex, TypeAlias
 
     from numpy.typing import ArrayLike, NDArray
-
-    from pyconv._execute import Packs
 
     Ints: TypeAlias = SupportsIndex | Sequence[SupportsIndex]
     Padding: TypeAlias = str | Ints | Sequence[SupportsIndex | Sequence[SupportsIndex]]
@@ -142,8 +129,8 @@ def conv2d(
     >>> result.transpose(0, 2, 3, 1).flags.c_contiguous
     True
     """
-    settings = _arguments.settings(stride, padding, dilation, groups, padding_mode)
-    return _convolve(2, input, weight, bias, settings, out, num_threads)
+    settings = stride, padding, dilation, groups, padding_mode
+    return convolve(2, input, weight, bias, settings, out, num_threads, slot_of(weight))
 
 
 def conv1d(
@@ -211,153 +198,5 @@ def conv1d(
     >>> conv1d(signal, difference, padding=((1, 0),), padding_mode="replicate")
     array([[0., 1., 2., 4.]])
     """
-    settings = _arguments.settings(stride, padding, dilation, groups, padding_mode)
-    return _convolve(1, input, weight, bias, settings, out, num_threads)
-
-
-def _convolve(
-    ndim: int,
-    input: object,
-    weight: object,
-    bias: object | None,
-    settings: _arguments.Settings,
-    out: NDArray[Any] | None,
-    num_threads: object | None,
-) -> NDArray[Any]:
-    w = _arguments.array(weight, "weight")
-    b = None if bias is None else _arguments.array(bias, "bias")
-    return apply(operator_of(ndim, w, b, settings), input, w, b, out, num_threads)
-
-
-class Operator:
-    """A convolution without its input: what its weights' shapes, strides and dtypes and its settings determine.
-
-    Equal ones are the same object, most of the time, and compare as fast. Each remembers its last call, because calls
-    repeat.
-    """
-
-    __slots__ = (
-        "bias_dtype", "bias_shape", "last", "ndim", "settings", "weight_dtype", "weight_shape", "weight_strides",
-    )  # fmt: skip
-
-    def __init__(
-        self,
-        ndim: int,
-        weight_shape: tuple[int, ...],
-        weight_strides: tuple[int, ...],
-        weight_dtype: np.dtype[Any],
-        bias_shape: tuple[int, ...] | None,
-        bias_dtype: np.dtype[Any] | None,
-        settings: _arguments.Settings,
-    ) -> None:
-        self.ndim = ndim
-        self.weight_shape = weight_shape
-        self.weight_strides = weight_strides
-        self.weight_dtype = plain(weight_dtype)
-        self.bias_shape = bias_shape
-        self.bias_dtype = bias_dtype
-        self.settings = settings
-        self.last: Call | None = None
-
-
-_operator = lru_cache(maxsize=1024)(Operator)
-
-
-def operator_of(ndim: int, weight: NDArray[Any], bias: NDArray[Any] | None, settings: _arguments.Settings) -> Operator:
-    """Return the operator of these parameters and settings."""
-    if bias is None:
-        return _operator(ndim, weight.shape, weight.strides, weight.dtype, None, None, settings)
-    return _operator(ndim, weight.shape, weight.strides, weight.dtype, bias.shape, bias.dtype, settings)
-
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    """An operator on inputs of one shape, layout and dtype."""
-
-    layout: Any  # of the inputs
-    problem: ConvProblem
-    job: Job
-    shape: tuple[int, ...]
-    dtype: np.dtype[Any]
-    channels_last: bool
-    aligned: bool  # whether the result starts on a cache line
-
-    def empty(self) -> NDArray[Any]:
-        """Make an array for the result."""
-        if not self.channels_last:
-            return empty_result(self.shape, self.dtype, self.aligned)
-        *batch, channels, height, width = self.shape
-        memory = empty_result((*batch, height, width, channels), self.dtype, self.aligned)
-        return memory.transpose(*range(len(batch)), -1, -3, -2)
-
-
-@lru_cache(maxsize=1024)
-def prepare(operator: Operator, shape: tuple[int, ...], strides: tuple[int, ...], dtype: np.dtype[Any]) -> Call:
-    """Check everything against everything, and decide on the layout of the result."""
-    o = operator
-    problem = conv_problem(
-        o.ndim, shape, o.weight_shape, o.bias_shape, dtype, o.weight_dtype, o.bias_dtype, *o.settings
-    )
-    extents = (problem.oc, problem.oh, problem.ow) if o.ndim == 2 else (problem.oc, problem.ow)
-    result = (problem.mb, *extents) if len(shape) == o.ndim + 2 else extents
-    channels_last = o.ndim == 2 and (
-        _is_channels_last(shape, strides) or _is_channels_last(o.weight_shape, o.weight_strides)
-    )
-    order = (*result[:-3], *result[-2:], result[-3]) if channels_last else result
-    dense = tuple(o.weight_dtype.itemsize * math.prod(order[axis + 1 :]) for axis in range(len(order)))
-    if channels_last:
-        dense = (*dense[:-3], dense[-1], *dense[-3:-1])
-    job = job_for(problem, o.ndim, (shape, strides), (result, dense))
-    aligned = is_worth_aligning(result, o.weight_dtype)
-    layout = kernels().module.Layout(np.ndarray, plain(dtype), shape, strides)
-    return Call(layout, problem, job, result, o.weight_dtype, channels_last, aligned)
-
-
-def apply(
-    operator: Operator,
-    input: object,
-    weight: NDArray[Any],
-    bias: NDArray[Any] | None,
-    out: NDArray[Any] | None,
-    num_threads: object | None,
-    packs: Packs | None = None,
-) -> NDArray[Any]:
-    """Convolve `input`. `packs` is where a frozen module keeps packed weights."""
-    call = operator.last
-    if call is not None and call.layout.fits(input):
-        x: NDArray[Any] = input  # type: ignore[assignment]
-    else:
-        x = _arguments.array(input, "input")
-        operator.last = call = prepare(operator, x.shape, x.strides, x.dtype)
-    threads = None if num_threads is None else _arguments.thread_count(num_threads)
-    if out is None:
-        result = call.empty()
-        call.job.run(x, weight, bias, result, threads, packs)
-        return result
-    target = _arguments.output(out, call.shape, call.dtype)
-    if _arguments.is_apart(target, x, weight, bias):
-        job = job_for(call.problem, operator.ndim, (x.shape, x.strides), (target.shape, target.strides))
-        job.run(x, weight, bias, target, threads, packs)
-    else:
-        result = call.empty()
-        call.job.run(x, weight, bias, result, threads, packs)
-        target[...] = result
-    return out
-
-
-def _is_channels_last(shape: tuple[int, ...], strides: tuple[int, ...]) -> bool:
-    """Tell whether the strides are those of images stored as (N, H, W, C), by torch's rule.
-
-    Where C is 1, or H and W are, both orders are the same memory, and torch lets the strides of the
-    axes of length 1 decide: NumPy keeps them through a transpose, so they tell what was meant. One
-    exception: a batch axis of length 1 has no say, because that of ``image[np.newaxis]`` is 0.
-    """
-    channel, row, column = strides[-3:]
-    channels, height, width = shape[-3:]
-    image = row * height
-    return (
-        0 < channel * channels <= column
-        and column * width <= row
-        and image != channel
-        and (len(shape) == 3 or shape[0] == 1 or image <= strides[0])
-    )
+    settings = stride, padding, dilation, groups, padding_mode
+    return convolve(1, input, weight, bias, settings, out, num_threads, slot_of(weight))

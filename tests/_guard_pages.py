@@ -28,7 +28,7 @@ from _cases import corners, random_case
 from _compare import difference
 from _problems import Call, Case
 from _values import complex_integers, integers
-from pyconv import _blocks, _execute, functional
+from pyconv import _blocks, _call, _execute
 from pyconv.selftest.guarded import GuardedMemory
 
 
@@ -62,7 +62,7 @@ def main(edge: str, kind: str, first: str, count: str) -> None:
         expected = call.reference(np.complex128 if is_complex else np.int64).astype(case.dtype)
         with (
             mock.patch.object(_execute, "empty_result", memory.empty_result),
-            mock.patch.object(functional, "empty_result", memory.empty_result),
+            mock.patch.object(_call, "empty_result", memory.empty_result),
         ):
             for isa in pyconv.available_isas():
                 got = call.run(isa)

@@ -23,7 +23,8 @@ ENTRANCES = {"__init__", "__main__"}
 LINES = (
     {"modules", "_config"},
     {"_layer"},
-    {"functional", "_state_dict"},
+    {"functional"},
+    {"_call", "_state_dict"},
     {"_execute"},
     {"_threads"},
     {"_dispatch", "_caches", "_denormals"},

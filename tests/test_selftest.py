@@ -16,14 +16,14 @@ import pytest
 
 import pyconv
 from _processes import python
-from pyconv import __main__, _arguments, _execute, _threads, functional
+from pyconv import __main__, _arguments, _call, _execute, _threads
 from pyconv._dispatch import forced, kernels
 from pyconv._dtypes import ACCUMULATOR
 from pyconv.selftest import checks, cli, judging
 from pyconv.selftest.trials import Trial, difference, large, small
 
 BEST = pyconv.available_isas()[-1]
-Fault = Callable[[np.ndarray, np.ndarray, "int | None"], None]  # of x, out and num_threads, after the call
+Fault = Callable[[np.ndarray, np.ndarray, int], None]  # of x, out and how many threads it may use, after the call
 
 forking = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
 ON_X86 = sys.platform == "linux" and platform.machine() == "x86_64"
@@ -56,8 +56,8 @@ def role(trial: Trial) -> str:
     """Return the role of the plan that a trial is computed by."""
     settings = (trial.stride, trial.padding, trial.dilation, trial.groups, trial.padding_mode)
     x, weight, bias = trial.integers
-    operator = functional.operator_of(weight.ndim - 2, weight, bias, _arguments.settings(*settings))
-    return str(functional.prepare(operator, x.shape, x.strides, x.dtype).job.step(None).plan.tile.role)
+    looks = [None if a is None else (a.shape, a.strides, a.dtype) for a in (x, weight, bias)]
+    return str(_call.prepare(weight.ndim - 2, *looks, _arguments.settings(*settings)).job.step(None).plan.tile.role)
 
 
 def test_the_trials_cover_every_role(isa: str) -> None:
@@ -109,51 +109,51 @@ def corner(array: np.ndarray) -> tuple[int, ...]:
     return (-1,) * array.ndim
 
 
-def off_by_one(x: np.ndarray, out: np.ndarray, threads: int | None) -> None:
+def off_by_one(x: np.ndarray, out: np.ndarray, threads: int) -> None:
     out[corner(out)] += 1
 
 
-def off_by_one_in_a_thread(x: np.ndarray, out: np.ndarray, threads: int | None) -> None:
+def off_by_one_in_a_thread(x: np.ndarray, out: np.ndarray, threads: int) -> None:
     if threading.current_thread() is not threading.main_thread():
         off_by_one(x, out, threads)
 
 
-def off_by_one_in_a_child(x: np.ndarray, out: np.ndarray, threads: int | None) -> None:
+def off_by_one_in_a_child(x: np.ndarray, out: np.ndarray, threads: int) -> None:
     if _threads._forked:
         off_by_one(x, out, threads)
 
 
-def a_bit_on_the_best_isa(x: np.ndarray, out: np.ndarray, threads: int | None) -> None:
+def a_bit_on_the_best_isa(x: np.ndarray, out: np.ndarray, threads: int) -> None:
     if kernels().isa == BEST:
         out[corner(out)] = np.nextafter(out[corner(out)], out.dtype.type(np.inf))
 
 
-def a_bit_on_two_threads(x: np.ndarray, out: np.ndarray, threads: int | None) -> None:
+def a_bit_on_two_threads(x: np.ndarray, out: np.ndarray, threads: int) -> None:
     if threads == 2:
         out[corner(out)] = np.nextafter(out[corner(out)], out.dtype.type(np.inf))
 
 
-def read_beyond(x: np.ndarray, out: np.ndarray, threads: int | None) -> None:
+def read_beyond(x: np.ndarray, out: np.ndarray, threads: int) -> None:
     ctypes.string_at(np.lib.array_utils.byte_bounds(x)[1], 1)
 
 
-def read_before(x: np.ndarray, out: np.ndarray, threads: int | None) -> None:
+def read_before(x: np.ndarray, out: np.ndarray, threads: int) -> None:
     ctypes.string_at(np.lib.array_utils.byte_bounds(x)[0] - 1, 1)
 
 
-def write_before(x: np.ndarray, out: np.ndarray, threads: int | None) -> None:
+def write_before(x: np.ndarray, out: np.ndarray, threads: int) -> None:
     ctypes.memset(np.lib.array_utils.byte_bounds(out)[0] - 1, 7, 1)
 
 
-def abort(x: np.ndarray, out: np.ndarray, threads: int | None) -> None:
+def abort(x: np.ndarray, out: np.ndarray, threads: int) -> None:
     os.abort()
 
 
-def error(x: np.ndarray, out: np.ndarray, threads: int | None) -> None:
+def error(x: np.ndarray, out: np.ndarray, threads: int) -> None:
     raise RuntimeError("no such thing")
 
 
-def round_upward(x: np.ndarray, out: np.ndarray, threads: int | None) -> None:
+def round_upward(x: np.ndarray, out: np.ndarray, threads: int) -> None:
     _set_rounding(_UPWARD)
 
 
@@ -169,13 +169,13 @@ def break_calls(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Fault], N
     """Return a function that makes every call commit a fault."""
 
     def install(fault: Fault) -> None:
-        right = _execute.Job.run
+        right = _execute.Step.run
 
-        def wrong(self, x, weight, bias, out, num_threads=None, packs=None):  # type: ignore[no-untyped-def]
-            right(self, x, weight, bias, out, num_threads, packs)
-            fault(x, out, num_threads)
+        def wrong(self, x, weight, bias, out, packs=None):  # type: ignore[no-untyped-def]
+            right(self, x, weight, bias, out, packs)
+            fault(x, out, self.threads)
 
-        monkeypatch.setattr(_execute.Job, "run", wrong)
+        monkeypatch.setattr(_execute.Step, "run", wrong)
 
     monkeypatch.setattr(checks, "_SMALL", 60)
     yield install
