@@ -18,6 +18,7 @@ from pyconv import _dtypes
 from pyconv._blocks import Blocks, choose_blocks, useful_flops, worthwhile
 from pyconv._problem import ConvProblem
 from pyconv._tiles import CACHE_LINE, PAGE, Caches, Tile, TileTable, ceil_div, choose_tile, item_size, round_up
+from pyconv._words import counted
 
 _ROWS_HELD = 48  # whole transpositions of 16 rows, and whole tiles of 3, 4, 6 and 8 pixels; of 14, 42 rows
 # Bytes of one way of a cache: the first level has as many sets as a page has lines, the second, with few exceptions,
@@ -266,13 +267,9 @@ class Plan:
         role = {"oc": "oc-vector", "ow": "ow-vector", "dw": "depthwise", "dc": "channel vectors"}[self.tile.role]
         return (
             f"{self.isa}, {role}, tile {self.tile}, blocks of {b.oh_blk}x{b.ow_blk} of {p.oh}x{p.ow} pixels, "
-            f"{_counted(self.n_tasks, 'task')} on {_counted(b.threads, 'thread')}, "
+            f"{counted(self.n_tasks, 'task')} on {counted(b.threads, 'thread')}, "
             f"{self.scratch_bytes / 1024:.0f} KiB scratch"
         )
-
-
-def _counted(n: int, thing: str) -> str:
-    return f"{n} {thing}{'s' if n != 1 else ''}"
 
 
 @lru_cache(maxsize=1024)

@@ -15,6 +15,7 @@ from math import gcd
 
 from pyconv import _dtypes
 from pyconv._problem import ConvProblem
+from pyconv._words import counted
 
 PAGE = 4096  # bytes of memory
 CACHE_LINE = 64
@@ -120,7 +121,7 @@ class Tile:
         return self.role == "ow" and p.kw == 1 and column * self.pixels > part
 
     def __str__(self) -> str:
-        vectors = f"{self.NV} vector{'s' if self.NV > 1 else ''} of {self.lanes}"
+        vectors = f"{counted(self.NV, 'vector')} of {self.lanes}"
         return {
             "oc": f"{self.largest} pixels x {vectors} output channels",
             "ow": f"{self.largest} output channels x {vectors} pixels",

@@ -67,6 +67,19 @@ def test_a_row_cut_short_is_marked() -> None:
     assert "cut short" not in table.terminal(small_run(), 80)
 
 
+@pytest.mark.parametrize(
+    ("times", "told"), [((1.0, 1.2, 1.2), "2 threads took longer than fewer in 2 of 3 rows"), ((1.0, 1.05, 1.2), "")]
+)
+def test_threads_that_make_it_slower_are_told(times: tuple[float, ...], told: str) -> None:
+    """Where they do so in most rows, by more than noise."""
+    one = small_run(settings=SETTINGS)
+    rows = [replace(row, pyconv=Timing([1.0])) for row in one.rows]
+    more = replace(SETTINGS, threads=2)
+    rows += [replace(row, settings=more, pyconv=Timing([time])) for row, time in zip(one.rows, times, strict=True)]
+    notes = table.notes(replace(one, rows=rows))
+    assert any(note.startswith(told) and "OMP_WAIT_POLICY" in note for note in notes) == bool(told)
+
+
 def test_without_peers_there_is_nothing_about_peers() -> None:
     text = table.terminal(a_run(peers=()), 200)
     assert "ratio" not in text

@@ -35,7 +35,7 @@ LINES = (
     {"_complex"},
     {"_problem", "_line"},
     {"_arguments"},
-    {"_errors", "_version", "_dtypes", "_system"},
+    {"_errors", "_version", "_dtypes", "_system", "_words"},
 )
 RANK = {module: rank for rank, line in enumerate(LINES) for module in line}
 
@@ -64,7 +64,19 @@ BENCH_RANK = {f"bench.{module}": rank for rank, line in enumerate(BENCH_LINES) f
 # So does the self-test.
 SELFTEST_LINES = ({"cli"}, {"checks"}, {"guarded", "judging", "trials"})
 SELFTEST_RANK = {f"selftest.{module}": rank for rank, line in enumerate(SELFTEST_LINES) for module in line}
-PURE = {"_plan", "_blocks", "_shares", "_tiles", "_reference", "_line", "_problem", "_arguments", "_dtypes", "_errors"}
+PURE = {
+    "_plan",
+    "_blocks",
+    "_shares",
+    "_tiles",
+    "_reference",
+    "_line",
+    "_problem",
+    "_arguments",
+    "_dtypes",
+    "_errors",
+    "_words",
+}
 
 
 def imports(module: str) -> set[str]:

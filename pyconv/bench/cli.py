@@ -42,6 +42,14 @@ SPECIAL = {
 }
 
 
+# Those that do not look at the layers that are asked for.
+_WITHOUT_LAYERS = {
+    "overhead": "which times layers of its own",
+    "import_time": "which imports and computes nothing",
+}
+_DEFAULT = ["resnet50"]
+
+
 class _Parser(argparse.ArgumentParser):
     """Says what is wrong in one line, without the usage."""
 
@@ -62,7 +70,7 @@ def parser() -> argparse.ArgumentParser:
         "layers",
         nargs="*",
         metavar="LAYERS",
-        default=["resnet50"],
+        default=_DEFAULT,
         help=f"presets ({', '.join(presets.NAMES)}, {presets.ALL}), descriptors of oneDNN's benchdnn, files of them, "
         "or ONNX models (default: resnet50)",
     )
@@ -184,13 +192,17 @@ def _main(arguments: Sequence[str]) -> int:
     peers = selection.peers_of(options.against)
     evicted = selection.evicted_of(options.evict)
     modes = [mode for mode in SPECIAL if getattr(options, mode)]
-    if modes and any(evicted):
-        raise BenchError(f"--evict {options.evict}: not with --{modes[0].replace('_', '-')}")
-    if modes and old is not None:
-        raise BenchError(f"--compare {options.compare}: not with --{modes[0].replace('_', '-')}")
+    if modes:
+        mode = f"--{modes[0].replace('_', '-')}"
+        if any(evicted):
+            raise BenchError(f"--evict {options.evict}: not with {mode}")
+        if old is not None:
+            raise BenchError(f"--compare {options.compare}: not with {mode}")
     builds = [peer.name for peer in peers if is_build(peer.name)]
     if builds and options.import_time:
         raise BenchError(f"--against {builds[0]}: not with --import-time, which imports this build only")
+    if modes and options.layers is not _DEFAULT and _WITHOUT_LAYERS.keys() >= {*modes}:
+        raise BenchError(f"{' '.join(options.layers)}: not with {mode}, {_WITHOUT_LAYERS[modes[0]]}")
     threads = selection.threads_of("1" if options.threads is None else options.threads)
     counts = scaling.thread_counts() if options.threads is None else threads
     if options.scaling and len(counts) == 1:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 
+from pyconv._words import counted
 from pyconv.bench.record import Row, Run, geometric_mean
 from pyconv.bench.table import NOTHING, aligned, common, digits, number, shape, widths_of
 
@@ -51,7 +52,7 @@ def compare(old: Run, new: Run, threshold: float | None) -> tuple[str, bool]:
     for run, which in ((old, "old"), (new, "new")):
         alone = len(run.rows) - len(pairs)
         if alone:
-            parts.append(f"only in the {which} run: {alone} row{'s' if alone != 1 else ''}")
+            parts.append(f"only in the {which} run: {counted(alone, 'row')}")
     if threshold is not None:
         parts.append(f"{failures} of {len(pairs)} rows are slower by more than {100 * threshold:g} %")
         if not pairs:

@@ -23,6 +23,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pyconv._words import counted
 from pyconv.bench.record import Row, Run, Yardstick, geometric_mean, least
 from pyconv.bench.table import common, digits, percent, shape
 
@@ -103,10 +104,10 @@ def caption(run: Run) -> str:
     return f"{machine}; {settings}\n{versions}; {run.started[:10]}"
 
 
-def counted(run: Run) -> str:
+def how_many(run: Run) -> str:
     """Count the rows, which are layers where all have the same settings."""
     _, apart = common(run)
-    return f"{len(run.rows)} {'row' if apart else 'layer'}{'s' if len(run.rows) != 1 else ''}"
+    return counted(len(run.rows), "row" if apart else "layer")
 
 
 # ------------------------------------------------------------------------------------------------------------- roofline
@@ -151,7 +152,7 @@ def draw_roofline(run: Run, path: str | Path) -> None:
         note = "; above the slope: what stays in the caches" if above else ""
         if left_out:
             note += f"; left out: {left_out} below {percent(100 * _LOWEST)} % of the peak, where overhead decides"
-        _words(figure, f"{counted(run)}{of_roof}", caption(run) + note)
+        _words(figure, f"{how_many(run)}{of_roof}", caption(run) + note)
         _roofline_legend(figure, colours, {_marker(row) for row in run.rows})
         figure.savefig(path)
 

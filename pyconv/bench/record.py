@@ -24,6 +24,8 @@ from pathlib import Path
 from types import GenericAlias
 from typing import Any, get_args, get_origin, get_type_hints
 
+from pyconv._words import counted
+
 FORMAT = "pyconv bench 1"
 
 
@@ -72,7 +74,7 @@ class Settings:
         """Say some of them."""
         words = {
             "batch": f"batch {self.batch}",
-            "threads": f"{self.threads} thread{'s' if self.threads != 1 else ''}",
+            "threads": counted(self.threads, "thread"),
             "weights": f"{self.weights} weights",
             "evicted": f"{self.evicted} MiB evicted" if self.evicted else "",
         }

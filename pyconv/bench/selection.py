@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pyconv
 from pyconv._dispatch import LEVELS
+from pyconv._words import counted
 from pyconv.bench import adapters, onnx_model, presets
 from pyconv.bench.contender import is_build
 from pyconv.bench.descriptor import looks_like_descriptor, parse, read
@@ -65,7 +66,7 @@ def threads_of(text: str) -> list[int]:
     counts = [most if word == "all" else _positive("--threads", word, ", or 'all',") for word in words]
     for count in counts:
         if count > most:
-            raise BenchError(f"--threads {count}: this process may use {most} processor{'s' if most != 1 else ''}")
+            raise BenchError(f"--threads {count}: this process may use {counted(most, 'processor')}")
     return list(dict.fromkeys(counts))
 
 

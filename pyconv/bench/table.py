@@ -13,12 +13,14 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from pyconv._words import counted
 from pyconv.bench.descriptor import parse
 from pyconv.bench.errors import BenchError
 from pyconv.bench.record import Row, Run, Settings, Summary, Yardstick
 
 NOTHING = "-"
 APPROXIMATE = "~"
+_SLOWER = 1.1  # times as long: beyond the noise of a busy machine
 
 
 @dataclass(frozen=True)
@@ -146,10 +148,10 @@ def headline(run: Run) -> list[str]:
         shared, _ = common(run)
         rounds = [len(row.pyconv.seconds) for row in run.rows]
         least, most = min(rounds), max(rounds)
-        made = f"{least if least == most else f'{least} to {most}'} round{'s' if most != 1 else ''}"
+        made = ("" if least == most else f"{least} to ") + counted(most, "round")
         lines.append(f"{run.rows[0].settings.describe(shared)}, {made}")
     for yardstick in run.yardsticks:
-        which = f"{yardstick.isa} {yardstick.dtype}, {yardstick.threads} thread{'s' if yardstick.threads != 1 else ''}"
+        which = f"{yardstick.isa} {yardstick.dtype}, {counted(yardstick.threads, 'thread')}"
         lines.append(
             f"{which}: peak {digits(yardstick.peak_best_decile)} GFLOP/s of multiply-adds, "
             f"copy {digits(yardstick.bandwidth or math.nan)} GB/s"
@@ -177,8 +179,28 @@ def notes(run: Run) -> list[str]:
     for row in run.rows:
         for peer, reason in row.skipped.items():
             reasons[peer, reason] = reasons.get((peer, reason), 0) + 1
-    lines += [f"{peer}: {n} row{'s' if n != 1 else ''} left out: {why}" for (peer, why), n in reasons.items()]
-    return lines
+    lines += [f"{peer}: {counted(n, 'row')} left out: {why}" for (peer, why), n in reasons.items()]
+    return lines + _slow_teams(run)
+
+
+def _slow_teams(run: Run) -> list[str]:
+    """Say what may help where more threads took longer than fewer did, in most rows."""
+    layers: dict[tuple[str, Settings], dict[int, float]] = {}
+    for row in run.rows:
+        alike = row.layer, dataclasses.replace(row.settings, threads=0)
+        layers.setdefault(alike, {})[row.settings.threads] = row.pyconv.median
+    slower: dict[int, list[bool]] = {}
+    for times in layers.values():
+        for threads, median in times.items():
+            fewer = [time for n, time in times.items() if n < threads]
+            if fewer:
+                slower.setdefault(threads, []).append(median > _SLOWER * min(fewer))
+    return [
+        f"{threads} threads took longer than fewer in {sum(told)} of {counted(len(told), 'row')}: if other programs "
+        "keep the processors busy, fewer threads or OMP_WAIT_POLICY=passive help"
+        for threads, told in sorted(slower.items())
+        if 2 * sum(told) > len(told)
+    ]
 
 
 def summary(run: Run) -> tuple[list[str], list[list[str]]]:

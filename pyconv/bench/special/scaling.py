@@ -10,6 +10,7 @@ import statistics
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 
+from pyconv._words import counted
 from pyconv.bench.contender import Contender, RefusedError
 from pyconv.bench.processors import cpus
 from pyconv.bench.progress import Progress
@@ -34,7 +35,7 @@ def thread_counts() -> list[int]:
 def columns(counts: Sequence[int]) -> list[str]:
     """Name the columns for the given numbers of threads, the first of which is what the others are compared with."""
     base, *more = counts
-    unit = f"ms, {base} thread{'s' if base > 1 else ''}"
+    unit = f"ms, {counted(base, 'thread')}"
     return ["layer", "shape", "contender", unit, *(name for n in more for name in (f"x{n}", f"x{n} % of peak's"))]
 
 
