@@ -216,7 +216,8 @@ _LONGEST = 2  # lines of the cache
 _PAGES = 32  # with those of a block of weights about as many as first level translation buffers hold, 48 to 96
 _HEAVY = 2  # times the second level cache: weights that are fetched from beyond it for every strip
 _PIXELS = 256  # of a strip, to be worth that
-_FAR = 5  # times the second level cache: the strip of a whole map of so few pixels
+_FEW = 400  # pixels of a whole map that may lie beyond the second level cache
+_FAR = 5  # times that cache, its strip at most
 _FARTHEST = 5 << 19  # bytes of it at most, of the 4 MiB that scratch may take
 
 
@@ -294,10 +295,11 @@ def _strip(p: ConvProblem, tile: Tile, caches: Caches, slot: int, g_strip: int) 
     pixels under kernels of one row all of it, where they are larger than it and that makes it the whole image. Vectors
     of pixels under a kernel of one row may take half of it where the weights are more than half (measured, 512 KiB of
     L2, weights of 1 to 9 MiB: 3x3 kernels gain 5 to 15 %, 1x1 kernels up to 20 %, the more the farther away the weights
-    are). And a whole map of that few pixels may lie beyond it, where taps share pixels: each block of output channels
-    reads it once and in order, a pixel for several taps of all its lanes, and the weights come once, instead of the
-    pixels once and the weights for every part of the map (measured, strips of 1.1 to 4.3 times 512 KiB, weights of 2 to
-    37 MiB: 1 to 15 % less time, float64 7 to 34 %, weights packed in every call 11 to 38 %).
+    are). And a whole map of few pixels may lie beyond it, where taps share pixels: each block of output channels reads
+    it once and in order, a pixel for several taps of all its lanes, and the weights come once, instead of the pixels
+    once and the weights for every part of the map (measured, strips of 1.1 to 4.3 times 512 KiB, weights of 2 to 37
+    MiB: up to 24 % less time, float64 up to 34 %, weights packed in every call up to 38 %; maps of 576 pixels and more
+    take 0 to 3 % more).
 
     Rows are cut, into whole tiles of `unit` pixels, only where L2 does not hold so many of them, or where tiles would
     sweep over many pages (`_shorter`): every cut is a line of the output that is fetched and written twice, and the
@@ -310,7 +312,7 @@ def _strip(p: ConvProblem, tile: Tile, caches: Caches, slot: int, g_strip: int) 
     l2 = caches.l2 // item_size(p) // slot
     icg = p.ic // p.g if slot == 1 else 1
     weights = p.oc // p.g * icg * p.kh * p.kw
-    share, half, most, worth = l2 // 4, l2 // 2, l2 * 3 // 4, 0
+    share, half, most, worth, far = l2 // 4, l2 // 2, l2 * 3 // 4, 0, 0
     if g_strip > 1:
         most = share = half
     elif p.kh == 1 or slot > 1:
@@ -318,7 +320,7 @@ def _strip(p: ConvProblem, tile: Tile, caches: Caches, slot: int, g_strip: int) 
         if slot == 1 and not overhang and weights >= l2 and p.oh * icg * length_of(*_col_axis(p, p.ow, slot, 0)) <= l2:
             most, half, share, longest = l2, l2, l2, p.ow
     elif weights > _HEAVY * l2:
-        most, share, worth = l2, half, _PIXELS
+        most, share, worth, far = l2, half, _PIXELS, min(_FAR * l2, _FARTHEST // item_size(p))
 
     def row(ow_blk: int) -> int:
         return g_strip * icg * length_of(*_col_axis(p, ow_blk, slot, overhang))
@@ -326,8 +328,7 @@ def _strip(p: ConvProblem, tile: Tile, caches: Caches, slot: int, g_strip: int) 
     def slots(oh_blk: int, ow_blk: int) -> int:
         return length_of(*_row_axis(p, oh_blk, slot)) * row(ow_blk)
 
-    far = min(_FAR * l2, _FARTHEST // item_size(p))
-    if p.oh * p.ow <= worth and not p.of_patches and slots(p.oh, p.ow) <= far:
+    if p.oh * p.ow <= _FEW and not p.of_patches and slots(p.oh, p.ow) <= far:
         return p.oh, p.ow, icg
     units = ceil_div(p.ow, unit)
     least = _least_rows(p)
