@@ -80,6 +80,7 @@ SAME_RESULTS = {
         "whether sums wait for the next tile's: those that need not are stored from there, and the same"
     ),
     "Py_ssize_t n_kw = KW if not (KW) else taps.n_kw": "assumed to be above 0, it cannot be KW where that is 0",
+    "if n <= end:": "clears the ends of a row that has none",
     "return i + extent if i <= 0 else i - extent": "of 0, which is inside, nobody asks",
     "for col in range(n_cols - 1):": "lanes past the last channel are cleared and then dropped, whatever they hold",
     "return stretch_of(&p.cols, p.kw, p.sw, p.dw, col, t.ow_start - t.n_ow)": "stretches of one pixel",
