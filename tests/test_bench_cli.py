@@ -65,6 +65,7 @@ def without(monkeypatch: pytest.MonkeyPatch, *modules: str) -> None:
         ([*ONE, "--evict", "8MB"], "--evict '8MB': MiB from 0 to 4096 are expected"),
         ([*ONE, "--evict", "0,5000"], "--evict '5000'"),
         ([*ONE, "--evict", "8", "--import-time"], "--evict 8: not with --import-time"),
+        (["--overhead", "--csv", "x.csv"], "--csv x.csv: not with --overhead, whose tables --json and --markdown take"),
         (["tiny", "--overhead"], "tiny: not with --overhead, which times layers of its own"),
         (["tiny", "unet", "--import-time"], "tiny unet: not with --import-time, which imports"),
         ([*ONE, "--against", BUILD, "--import-time"], f"--against {BUILD}: not with --import-time"),

@@ -198,6 +198,8 @@ def _main(arguments: Sequence[str]) -> int:
             raise BenchError(f"--evict {options.evict}: not with {mode}")
         if old is not None:
             raise BenchError(f"--compare {options.compare}: not with {mode}")
+        if options.csv is not None:
+            raise BenchError(f"--csv {options.csv}: not with {mode}, whose tables --json and --markdown take")
     builds = [peer.name for peer in peers if is_build(peer.name)]
     if builds and options.import_time:
         raise BenchError(f"--against {builds[0]}: not with --import-time, which imports this build only")
