@@ -169,13 +169,6 @@ def generator(value: Any) -> np.random.Generator:
         raise kind(f"rng must be {allowed}, got {reprlib.repr(value)}") from error
 
 
-def is_immutable(setting: object) -> bool:
-    """Tell whether a setting is an int, a string or a tuple of these, and so will be what it is now."""
-    if type(setting) is tuple:
-        return all(map(is_immutable, setting))
-    return type(setting) is int or type(setting) is str
-
-
 def _is_tuple_of_ints(value: object) -> bool:
     """Tell the ordinary case, above all of one or two axes, from what must be looked at more closely."""
     if type(value) is not tuple:

@@ -2,9 +2,9 @@
 
 What a call does follows from its settings and from the shapes, strides and dtypes of its arrays: the checks, the layout
 of the result, the job that computes it. In a running program these repeat, so all of it is kept, in two places. A
-`Slot` remembers the last call of a layer, or the last one on weights at some address. A call with the same settings on
-arrays of the same layouts is recognised there and goes straight to its job. `prepare` keeps the calls of the process,
-for any other that has been there before:
+`Slot` remembers the last call of a layer, or the last one of a function on weights at some address. A call with the
+same settings on arrays of the same layouts is recognised there and goes straight to its job. `prepare` keeps the calls
+of the process, for any other that has been there before:
 
     convolve -> Slot: the same as the last one? -- yes ------------------------+
                      | no                                                      v
@@ -72,7 +72,7 @@ class _Known(NamedTuple):
 
 
 class Slot:
-    """Where the last call of its kind is remembered.
+    """Where the last call of its kind is remembered. All of them have the same number of spatial axes.
 
     Parameters
     ----------
@@ -118,13 +118,16 @@ class Slot:
 
 # As many as a deep network has layers: each keeps a call alive, with its plan, that other caches may have dropped.
 @lru_cache(maxsize=128)
-def _slot(address: int) -> Slot:
+def _slot(ndim: int, address: int) -> Slot:
     return Slot()
 
 
-def slot_of(weight: object) -> Slot:
-    """Return the slot of these weights. It may have been that of others, which have gone: it looks at each call."""
-    return _slot(id(weight))
+def slot_of(ndim: int, weight: object) -> Slot:
+    """Return the slot of the function of so many axes for these weights.
+
+    It may have been that of others, which have gone: it looks at each call.
+    """
+    return _slot(ndim, id(weight))
 
 
 def _look(array: NDArray[Any]) -> Look:

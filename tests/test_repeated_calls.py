@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 import warnings
 import weakref
+from typing import Any
 
 import numpy as np
 import pytest
@@ -104,7 +105,7 @@ BIAS = np.ones(3, np.float32)
 
 def remembered(weight: object = WEIGHT, bias: object = BIAS, settings: tuple[object, ...] = GIVEN) -> bool:
     """Whether a call like the one before finds what that one has left."""
-    return slot_of(WEIGHT).recall(PLAIN, weight, bias, settings) is not None  # type: ignore[arg-type]
+    return slot_of(2, WEIGHT).recall(PLAIN, weight, bias, settings) is not None  # type: ignore[arg-type]
 
 
 @pytest.fixture
@@ -145,6 +146,23 @@ def test_a_bias_where_there_was_none_is_not() -> None:
 @pytest.mark.parametrize("other", [True, 1.0, np.int64(1), 2, (1, 1), [1, 1], None])
 def test_other_settings_are_not(position: int, other: object) -> None:
     assert not remembered(settings=(*GIVEN[:position], other, *GIVEN[position + 1 :]))
+
+
+FUNCTIONS = (pyconv.conv1d, pyconv.conv2d)
+ONE_AXIS = np.arange(48, dtype=np.float32).reshape(2, 3, 8), np.ones((4, 3, 3), np.float32)
+TWO_AXES = PLAIN, WEIGHT
+
+
+@pytest.mark.parametrize(("first", "second", "arrays"), [(*FUNCTIONS, ONE_AXIS), (*FUNCTIONS[::-1], TWO_AXES)])
+def test_the_other_function_on_the_same_arrays(first: Any, second: Any, arrays: tuple[np.ndarray, np.ndarray]) -> None:
+    """It has another number of axes, so it refuses them, and touches nothing."""
+    expected = first(*arrays)
+    memory = np.full(2 * expected.size, -1, np.float32)
+    for out in (None, memory[: expected.size].reshape(expected.shape)):
+        with pytest.raises(pyconv.ConvError, match="Expected"):
+            second(*arrays, out=out)
+    np.testing.assert_array_equal(memory, -1)
+    np.testing.assert_array_equal(first(*arrays), expected)
 
 
 def test_a_setting_that_can_change_is_not_remembered() -> None:
