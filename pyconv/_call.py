@@ -72,17 +72,20 @@ class _Known(NamedTuple):
 
 
 class Slot:
-    """Where the last call of its kind is remembered. All of them have the same number of spatial axes.
+    """Where the last call of its kind is remembered.
 
     Parameters
     ----------
+    ndim : int
+        Spatial axes of all of these calls.
     same_weights : bool
         Whether weight and bias have the same layouts in every call, which then saves to look.
     """
 
-    __slots__ = ("_known", "_same_weights")
+    __slots__ = ("_known", "_same_weights", "ndim")
 
-    def __init__(self, *, same_weights: bool = False) -> None:
+    def __init__(self, ndim: int, *, same_weights: bool = False) -> None:
+        self.ndim = ndim
         self._same_weights = same_weights
         self._known: _Known | None = None
 
@@ -119,7 +122,7 @@ class Slot:
 # As many as a deep network has layers: each keeps a call alive, with its plan, that other caches may have dropped.
 @lru_cache(maxsize=128)
 def _slot(ndim: int, address: int) -> Slot:
-    return Slot()
+    return Slot(ndim)
 
 
 def slot_of(ndim: int, weight: object) -> Slot:
@@ -141,7 +144,6 @@ def _layout(look: Look) -> Any:
 
 
 def convolve(
-    ndim: int,
     input: object,
     weight: object,
     bias: object | None,
@@ -151,7 +153,7 @@ def convolve(
     slot: Slot,
     packs: Packs | None = None,
 ) -> NDArray[Any]:
-    """Convolve `input`, which has `ndim` spatial axes. `packs` is where a frozen module keeps packed weights."""
+    """Make a call of the kind that `slot` remembers. `packs` is where a frozen module keeps packed weights."""
     x: NDArray[Any]
     w: NDArray[Any]
     b: NDArray[Any] | None
@@ -163,7 +165,7 @@ def convolve(
         x, w = _arguments.array(input, "input"), _arguments.array(weight, "weight")
         b = None if bias is None else _arguments.array(bias, "bias")
         looks = _look(x), _look(w), None if b is None else _look(b)
-        call = prepare(ndim, *looks, settings)
+        call = prepare(slot.ndim, *looks, settings)
         if all(map(operator.is_, given, settings)):  # so they are ints, strings and tuples
             slot.remember(*looks, given, call)
     threads = None if num_threads is None else _arguments.thread_count(num_threads)
@@ -173,7 +175,7 @@ def convolve(
         return result
     target = _arguments.output(out, call.shape, call.dtype)
     if _arguments.is_apart(target, x, w, b):
-        job = job_for(call.problem, ndim, (x.shape, x.strides), (target.shape, target.strides))
+        job = job_for(call.problem, slot.ndim, (x.shape, x.strides), (target.shape, target.strides))
         job.step(threads).run(x, w, b, target, packs)
     else:
         result = call.empty()

@@ -63,9 +63,10 @@ class _State(NamedTuple):
         Calls on frozen parameters read views of them: whoever has the arrays themselves can still give these another
         dtype or shape, and what is remembered must fit the memory that is read.
         """
+        slot = Slot(weight.ndim - 2, same_weights=not training)
         if training:
-            return cls(weight, bias, None, (weight, bias), Slot())
-        return cls(weight, bias, {}, (weight[...], None if bias is None else bias[...]), Slot(same_weights=True))
+            return cls(weight, bias, None, (weight, bias), slot)
+        return cls(weight, bias, {}, (weight[...], None if bias is None else bias[...]), slot)
 
 
 class ConvNd:
@@ -149,7 +150,7 @@ class ConvNd:
         """
         _, _, packs, (weight, bias), slot = self._state
         settings = self.stride, self.padding, self.dilation, self.groups, self.padding_mode
-        return convolve(self._ndim, input, weight, bias, settings, out, num_threads, slot, packs)
+        return convolve(input, weight, bias, settings, out, num_threads, slot, packs)
 
     def __call__(self, input: ArrayLike, **options: Any) -> NDArray[Any]:
         """Return ``forward(input, **options)``: see there."""

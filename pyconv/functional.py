@@ -130,7 +130,7 @@ def conv2d(
     True
     """
     settings = stride, padding, dilation, groups, padding_mode
-    return convolve(2, input, weight, bias, settings, out, num_threads, slot_of(2, weight))
+    return convolve(input, weight, bias, settings, out, num_threads, slot_of(2, weight))
 
 
 def conv1d(
@@ -199,4 +199,4 @@ def conv1d(
     array([[0., 1., 2., 4.]])
     """
     settings = stride, padding, dilation, groups, padding_mode
-    return convolve(1, input, weight, bias, settings, out, num_threads, slot_of(1, weight))
+    return convolve(input, weight, bias, settings, out, num_threads, slot_of(1, weight))

@@ -36,6 +36,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import chdir
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -279,6 +280,7 @@ def drawn(seed: int) -> Iterator[Mutant]:
         yield places[file].pop()
 
 
+@cache
 def description() -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the tables of setup.py, and the extension modules that it describes."""
     with (

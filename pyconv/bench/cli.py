@@ -200,11 +200,11 @@ def _main(arguments: Sequence[str]) -> int:
             raise BenchError(f"--compare {options.compare}: not with {mode}")
         if options.csv is not None:
             raise BenchError(f"--csv {options.csv}: not with {mode}, whose tables --json and --markdown take")
-    builds = [peer.name for peer in peers if is_build(peer.name)]
-    if builds and options.import_time:
-        raise BenchError(f"--against {builds[0]}: not with --import-time, which imports this build only")
-    if modes and options.layers is not _DEFAULT and _WITHOUT_LAYERS.keys() >= {*modes}:
-        raise BenchError(f"{' '.join(options.layers)}: not with {mode}, {_WITHOUT_LAYERS[modes[0]]}")
+        builds = [peer.name for peer in peers if is_build(peer.name)]
+        if builds and options.import_time:
+            raise BenchError(f"--against {builds[0]}: not with --import-time, which imports this build only")
+        if options.layers is not _DEFAULT and _WITHOUT_LAYERS.keys() >= {*modes}:
+            raise BenchError(f"{' '.join(options.layers)}: not with {mode}, {_WITHOUT_LAYERS[modes[0]]}")
     threads = selection.threads_of("1" if options.threads is None else options.threads)
     counts = scaling.thread_counts() if options.threads is None else threads
     if options.scaling and len(counts) == 1:
