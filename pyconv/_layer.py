@@ -57,13 +57,13 @@ class _State(NamedTuple):
     slot: Slot
 
     @classmethod
-    def of(cls, weight: NDArray[Any], bias: NDArray[Any] | None, *, training: bool) -> _State:
-        """Make the state of a layer in either mode.
+    def of(cls, ndim: int, weight: NDArray[Any], bias: NDArray[Any] | None, *, training: bool) -> _State:
+        """Make the state of a layer with so many spatial axes, in either mode.
 
         Calls on frozen parameters read views of them: whoever has the arrays themselves can still give these another
         dtype or shape, and what is remembered must fit the memory that is read.
         """
-        slot = Slot(weight.ndim - 2, same_weights=not training)
+        slot = Slot(ndim, same_weights=not training)
         if training:
             return cls(weight, bias, None, (weight, bias), slot)
         return cls(weight, bias, {}, (weight[...], None if bias is None else bias[...]), slot)
@@ -133,7 +133,7 @@ class ConvNd:
         bound = 1 / math.sqrt(math.prod(shape[1:]))
         weight = _uniform(rng, bound, shape, dtype)
         bias = _uniform(rng, bound, shape[:1], dtype) if with_bias else None
-        return _State.of(weight, bias, training=True)
+        return _State.of(self._ndim, weight, bias, training=True)
 
     # --- computing --------------------------------------------------------------------------------
 
@@ -312,13 +312,13 @@ class ConvNd:
         They are writeable only while no packed copy of them can be in use.
         """
         if training:
-            self._state = _State.of(weight, bias, training=True)
+            self._state = _State.of(self._ndim, weight, bias, training=True)
         for array in (weight, bias):
             if array is not None:
                 with suppress(ValueError):  # memory that is read-only by itself remains so
                     array.flags.writeable = training
         if not training:
-            self._state = _State.of(weight, bias, training=False)
+            self._state = _State.of(self._ndim, weight, bias, training=False)
 
     # --- protocols --------------------------------------------------------------------------------
 

@@ -188,6 +188,18 @@ def test_weights_of_another_shape_at_the_same_address() -> None:
     assert pyconv.conv2d(PLAIN, weight).shape == (2, 12, 4, 4)
 
 
+def test_a_layer_keeps_its_number_of_axes() -> None:
+    """Whatever shape its weights are given."""
+    layer = pyconv.Conv2d(1, 3, 2, rng=0)
+    layer.stride, layer.padding, layer.dilation = 1, 0, 1  # for any number of axes
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # NumPy 2.5 deprecates it
+        layer.weight.shape = (3, 2, 2)
+    for mode in (True, False):
+        with pytest.raises(pyconv.ConvError):
+            layer.train(mode)(PLAIN[:, 0, :2])
+
+
 def test_a_remembered_call_checks_what_is_not() -> None:
     for _ in range(2):
         pyconv.conv2d(PLAIN, WEIGHT, num_threads=1)
