@@ -5,9 +5,11 @@
 It needs atheris and ml_dtypes (`pip install '.[fuzz]'`). The options are libFuzzer's. What fails is left in a file,
 crash-*: named as the argument, it runs again.
 
-The bytes choose every argument of a function or a layer, mostly one that fits, now and then any. `defined` says a
-second time, in few words, what the documentation says: whether there is a result, and its geometry. So what is refused
-without need is found as well as what is not refused. Operands hold small integers, whose sums do not round.
+The bytes choose every argument of a function or a layer, mostly one that fits, now and then any. Then they change one
+thing, or nothing, and the call is made again, up to five times: what is remembered of calls must not outlive what it
+was found from. `defined` says a second time, in few words, what the documentation says: whether there is a result, and
+its geometry. So what is refused without need is found as well as what is not refused. Operands hold small integers,
+whose sums do not round.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ import os
 import pickle
 import sys
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from functools import partial
 from typing import Any, NamedTuple
@@ -40,6 +42,7 @@ from _problems import Case
 
 FLOATS = ("float32", "float64", "complex64", "complex128", "float16", "bfloat16")
 DTYPES = (*FLOATS, "int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64")
+Ints = tuple[int, ...]
 MODES = {"zeros": lambda n: 2**62, "replicate": lambda n: 2**62, "reflect": lambda n: n - 1, "circular": lambda n: n}
 EDGES = (0, -1, 2**31 - 1, 2**32, 2**63 - 1, 2**63, -(2**63), 2**70)
 ODD = (
@@ -53,6 +56,8 @@ ODD_OPERANDS: tuple[Callable[[np.ndarray], object], ...] = (
     lambda a: np.ma.array(a, "f4"), lambda a: np.ma.array(a, "f4", mask=a < 2), lambda a: memoryview(a.astype("f4")),
     lambda a: None, lambda a: "abc", lambda a: 1.5, lambda a: np.float32(1), lambda a: object(),
 )  # fmt: skip
+FUNCTIONS = (pyconv.conv1d, pyconv.conv2d)
+LAYERS = (pyconv.Conv1d, pyconv.Conv2d)
 LIMIT = 100_000  # elements of an operand, products of a call: more would take too long
 CACHES = (_execute.CACHES, Caches(l1=1 << 10, l2=1 << 12))  # with the small one, even these problems fall into blocks
 
@@ -82,7 +87,7 @@ def is_many(value: object) -> bool:
     return isinstance(value, (tuple, list)) or (isinstance(value, np.ndarray) and value.ndim > 0)
 
 
-def per_axis(value: Any, axes: int, least: int) -> tuple[int, ...]:
+def per_axis(value: Any, axes: int, least: int) -> Ints:
     values = tuple(map(integer, value)) if is_many(value) else (integer(value),)
     demand(len(values) in (1, axes) and min(values) >= least)
     return values * (axes // len(values))
@@ -126,7 +131,7 @@ def defined(x: Any, weight: Any, bias: Any, axes: int, given: list[Any]) -> Case
     return case
 
 
-def constructed(axes: int, ic: Any, oc: Any, kernel: Any, *rest: Any) -> tuple[int, ...]:
+def constructed(axes: int, ic: Any, oc: Any, kernel: Any, *rest: Any) -> Ints:
     """Return the shape of a new layer's weight."""
     *given, _bias, mode, device, dtype = rest
     demand(all(len(value) == axes for value in (kernel, *given[:3]) if is_many(value)))
@@ -137,6 +142,13 @@ def constructed(axes: int, ic: Any, oc: Any, kernel: Any, *rest: Any) -> tuple[i
         demand(dtype is None or np.dtype(dtype).name in FLOATS)
         return integer(oc), integer(ic) // groups, *per_axis(kernel, axes, 1)
     raise Refused
+
+
+def assigned(value: Any, shape: Ints, dtype: np.dtype) -> np.ndarray:
+    """Return what a parameter becomes."""
+    value = readable(value)
+    demand(value.shape == shape and np.can_cast(value.dtype, dtype, "same_kind"))
+    return value.astype(dtype)
 
 
 def loaded(old: dict[str, np.ndarray], entries: Any, strict: bool, assign: bool) -> dict[str, np.ndarray]:
@@ -213,7 +225,11 @@ class Choice(atheris.FuzzedDataProvider):
         pairs = [tuple(self.integers(0, 3, 2)) for _ in range(axes)]
         return self.of((self.setting(0, 3, axes), "same", "valid", tuple(pairs), pairs, np.array(pairs)))
 
-    def operand(self, shape: tuple[int, ...], dtype: str) -> Operand:
+    def setting_at(self, at: int, axes: int) -> Any:
+        """Choose stride, padding or dilation."""
+        return self.padding(axes) if at == 1 else self.setting(1, 3 - at // 2, axes)
+
+    def operand(self, shape: Ints, dtype: str) -> Operand:
         at = self.number(0, len(shape) - 1)
         n, dtype = shape[at], self.mostly(dtype, DTYPES)
         axis = self.mostly((n,), ((), (0,), (1, n), (n, 1), (2**31,), (2**40,), (max(n - 1, 0),), (n + 1,)))
@@ -228,28 +244,34 @@ class Choice(atheris.FuzzedDataProvider):
         layout = self.of([name for name in READABLE if (name, dtype) != ("swapped", "bfloat16")])  # NumPy cannot
         return Operand(*place((values * (1 - 2j) if "complex" in dtype else values).astype(dtype), layout, rng))
 
-    def out(self, shape: tuple[int, ...], dtype: str, x: Operand) -> Operand:
-        kind, room = self.number(0, 2), x.memory.nbytes - int(np.prod(shape)) * np.dtype(dtype).itemsize
+    def reshape(self, array: np.ndarray) -> None:
+        """Give the same array another shape, where its strides allow that."""
+        shape = list(array.shape)
+        shape.insert(self.number(0, len(shape)), 1) if self.ConsumeBool() else shape.reverse()
+        with suppress(AttributeError), warnings.catch_warnings(action="ignore"):
+            array.shape = shape
+
+    def out(self, shape: Ints, dtype: str, operands: list[Operand]) -> Operand:
+        kind, memory = self.number(0, 2), self.of(operands).memory
+        room = memory.nbytes - int(np.prod(shape)) * np.dtype(dtype).itemsize
         if kind == 1:
             return self.operand(shape, dtype)
         if kind == 2 and room >= 0:
-            return Operand(np.ndarray(shape, dtype, x.memory, self.number(0, room)), x.memory)
+            return Operand(np.ndarray(shape, dtype, memory, self.number(0, room)), memory)
         return Operand(None)
 
 
-def check(choice: Choice, call: Callable[..., Any], operands: list[Operand], axes: int, given: list[Any]) -> None:
-    """Make a call; compare its result with the reference, and the operands with what they were."""
+def check(choice: Choice, call: Callable[..., Any], operands: list[Operand], axes: int, given: list[Any]) -> Any:
+    """Make a call; compare its result with the reference, and the operands with what they were. Return a new result."""
     case = answer(defined, *(each.value for each in operands), axes, given)
     threads = choice.mostly(choice.of((None, 1, 2, 3)), (0, -1, 2**70, "2", True, 1.0, np.int8(2)))
     if case is None:
-        judge(False, call, num_threads=threads)
-        return
-    p, x = case.problem, operands[0]
+        return judge(False, call, num_threads=threads)
+    p = case.problem
     padded = p.ic * (p.pt + p.ih + p.pb) * (p.pl + p.iw + p.pr)
     if max(p.mb, 1) * max(padded, p.oc * p.oh * p.ow * (p.ic // p.g) * p.kh * p.kw) > LIMIT:
-        judge(False, call, out=0)  # refused when everything but the work is done
-        return
-    out = choice.out(case.out_shape, case.dtype, x)
+        return judge(False, call, out=0)  # refused when everything but the work is done
+    out = choice.out(case.out_shape, case.dtype, [each for each in operands if each.memory.dtype == np.uint8])
     around = partial(gaps, out.value, out.memory) if out.memory.size else bytes
     before = [each.memory.copy() for each in operands], around()
     expected = reference(case, *(None if each.value is None else readable(each.value) for each in operands))
@@ -260,14 +282,45 @@ def check(choice: Choice, call: Callable[..., Any], operands: list[Operand], axe
         assert (result.shape, result.dtype) == (case.out_shape, case.dtype), (result.shape, result.dtype, case)
         assert result.tobytes() == expected.tobytes(), f"{case}: {result} is not {expected}"
     assert np.array_equal(around(), before[1]), f"strayed: {case}"
-    if out.memory is x.memory:
-        x.memory[...] = before[0][0]
-    assert all(np.array_equal(each.memory, was) for each, was in zip(operands, before[0], strict=True)), case
+    for each, was in zip(operands, before[0], strict=True):
+        if each.memory is out.memory:
+            each.memory[...] = was
+        assert np.array_equal(each.memory, was), case
+    return result if out.value is None else None
+
+
+def vary(choice: Choice, operands: list[Operand], axes: int, given: list[Any]) -> int:
+    """Change something about a call of a function, or nothing; return the number of axes of the next one."""
+    kind, at = choice.number(0, 7), choice.number(0, 2)
+    value, weight, bias = (operands[each].value for each in (at, 1, 2))
+    if kind == 1:
+        return 3 - axes
+    if kind == 2:
+        at = choice.number(0, 4)
+        modes = choice.mostly(choice.of(list(MODES)), ODD)
+        given[at] = choice.setting_at(at, axes) if at < 3 else choice.of((1, 2, 3, True)) if at == 3 else modes
+    elif kind == 3 and isinstance(given[at], (list, np.ndarray)) and len(np.shape(given[at])) == 1:
+        with suppress(IndexError):  # the same list, with something else in it
+            given[at][0] = choice.number(1, 3)
+    elif kind == 7 and isinstance(weight, np.ndarray) and weight.dtype.name in DTYPES:
+        operands[2] = Operand(None) if bias is not None else choice.operand((*weight.shape, 1)[:1], weight.dtype.name)
+    elif not isinstance(value, np.ndarray) or value.dtype.name not in (*DTYPES, "bool"):
+        pass
+    elif kind == 4:
+        shape, dtype = value.shape, value.dtype.name
+        operands[at] = Operand(None)
+        del value, weight, bias
+        operands[at] = choice.operand(shape or (1,), dtype)  # perhaps where the one before was
+    elif kind == 5 and value.flags.writeable:
+        value[...] = np.flip(value).copy()
+    elif kind == 6:
+        choice.reshape(value)
+    return axes
 
 
 def change(choice: Choice, layer: Any, axes: int, given: list[Any]) -> Any:
     """Do something to a layer; return it, or its copy."""
-    kind, names = choice.number(0, 6), ("stride", "padding", "dilation")
+    kind, names = choice.number(0, 9), ("stride", "padding", "dilation")
     parameters = {name: value.copy() for name, value in layer.named_parameters()}
     if kind == 0:
         mode = choice.mostly(choice.of((False, True)), ODD)
@@ -276,24 +329,90 @@ def change(choice: Choice, layer: Any, axes: int, given: list[Any]) -> Any:
         layer = pickle.loads(pickle.dumps(layer))
     elif kind == 2:
         at = choice.number(0, 2)
-        given[at] = choice.padding(axes) if at == 1 else choice.setting(1, 3, axes)
+        given[at] = choice.setting_at(at, axes)
         setattr(layer, names[at], given[at])
     elif kind == 3:
         with suppress(pyconv.ConvError, pyconv.ConvTypeError, MemoryError):
             layer.plan(choice.mostly(choice.integers(1, 20, axes + 1), ODD), choice.mostly(None, ODD_DTYPES))
-    else:
+    elif kind == 4:
+        name = choice.of(("weight", "bias"))
+        shape, dtype = layer.weight.shape if name == "weight" else layer.weight.shape[:1], layer.weight.dtype
+        value = choice.operand(shape, dtype.name).value
+        new = answer(assigned, value, shape, dtype)
+        removed = name == "bias" and value is None
+        judge(removed or new is not None, setattr, layer, name, value)
+        if removed:
+            parameters.pop(name, None)
+        elif new is not None:
+            parameters[name] = new
+    elif kind == 5 and layer.training and layer.weight.flags.writeable:
+        layer.weight[...] = parameters["weight"][::-1]
+        parameters["weight"] = layer.weight.copy()  # where elements share their memory, neither the old nor the new
+    elif kind == 6 and layer.training:
+        choice.reshape(layer.weight)
+        parameters["weight"] = layer.weight
+    elif kind >= 7:
         keys = choice.mostly(choice.of((("weight",), ("weight", "bias"), ("bias",))), (("x",), ("weight", 1), ()))
         shapes, dtype = {"weight": layer.weight.shape}, layer.weight.dtype.name
         entries: Any = {key: choice.operand(shapes.get(key, layer.weight.shape[:1]), dtype).value for key in keys}
-        entries, strict, assign = choice.mostly(entries, (None, [], "weight")), kind == 6, choice.ConsumeBool()
+        entries, strict, assign = choice.mostly(entries, (None, [], "weight")), kind == 9, choice.ConsumeBool()
         new = answer(loaded, parameters, entries, strict, assign)
         judge(new, layer.load_state_dict, entries, strict, assign)
         parameters = new or parameters
-    for name, value in layer.named_parameters():
+    now = dict(layer.named_parameters())
+    assert now.keys() == parameters.keys()
+    for name, value in now.items():
         assert value.dtype == parameters[name].dtype, name
         assert np.array_equal(value, parameters[name]), name
+    assert layer.training or not any(value.flags.writeable for value in layer.parameters())
     assert repr(layer).startswith(type(layer).__name__)
     return layer
+
+
+def function_calls(
+    choice: Choice,
+    x: Operand,
+    axes: int,
+    channels: tuple[int, int],
+    kernel: Ints,
+    dtype: str,
+    given: list[Any],
+) -> Iterator[Any]:
+    bias = choice.operand(channels[1:], dtype) if choice.ConsumeBool() else Operand(None)
+    operands = [x, choice.operand((*channels[::-1], *kernel), dtype), bias]
+    for _ in range(choice.number(1, 5)):
+        values = [each.value for each in operands]
+        call = partial(FUNCTIONS[axes - 1], *values, *given[:4], padding_mode=given[4])
+        yield check(choice, call, operands, axes, given)
+        axes = vary(choice, operands, axes, given)
+
+
+def layer_calls(
+    choice: Choice,
+    x: Operand,
+    axes: int,
+    channels: tuple[int, int],
+    kernel: Ints,
+    dtype: str,
+    given: list[Any],
+) -> Iterator[Any]:
+    channels = [choice.mostly(n, (*ODD, *EDGES)) for n in channels]
+    last = choice.mostly(None, ("cpu", "gpu", 0)), choice.mostly(dtype if dtype in FLOATS else None, ODD_DTYPES)
+    kernels = choice.of((kernel, choice.setting(1, 4, axes)))
+    arguments = (*channels, kernels, *given[:4], choice.ConsumeBool(), given[4], *last)
+    shape = answer(constructed, axes, *arguments)
+    if shape and np.prod(np.array(shape, object)) > LIMIT:
+        return
+    layer = judge(shape, LAYERS[axes - 1], *arguments, rng=0)
+    if not shape:
+        return
+    assert layer.weight.shape == shape
+    for value in layer.parameters():
+        value[...] = np.random.default_rng(0).integers(-3, 3, value.shape, endpoint=True)
+    for _ in range(choice.number(0, 4)):
+        layer = change(choice, layer, axes, given)
+        own = (Operand(value, poisoned(0) if value is None else value) for value in (layer.weight, layer.bias))
+        yield check(choice, partial(layer, x.value), [x, *own], axes, given)
 
 
 def one_input(data: bytes) -> None:
@@ -302,33 +421,16 @@ def one_input(data: bytes) -> None:
     ic, oc = (choice.mostly(groups * choice.number(1, max(1, 20 // groups)), range(1, 21)) for _ in range(2))
     kernel, pixels = (tuple(choice.number(1, most) for _ in range(axes)) for most in (4, 12))
     x = choice.operand((*choice.of(((1,), (), (0,), (3,))), ic, *pixels), choice.of((dtype, dtype, "uint8", "bool")))
-    given = [choice.setting(1, 3, axes), choice.padding(axes), choice.setting(1, 2, axes)]
+    given = [choice.setting_at(at, axes) for at in range(3)]
     given += [choice.mostly(groups, (*ODD, *EDGES)), choice.mostly(choice.of(list(MODES)), ODD)]
-    function, layer_type = ((pyconv.conv1d, pyconv.Conv1d), (pyconv.conv2d, pyconv.Conv2d))[axes - 1]
     _execute.CACHES = choice.of(CACHES)
     with forced(choice.of(pyconv.available_isas())):
         if choice.ConsumeBool():
-            bias = choice.operand((oc,), dtype) if choice.ConsumeBool() else Operand(None)
-            operands = [x, choice.operand((oc, ic // groups, *kernel), dtype), bias]
-            values = [each.value for each in operands]
-            check(choice, partial(function, *values, *given[:4], padding_mode=given[4]), operands, axes, given)
-            return
-        channels = [choice.mostly(n, (*ODD, *EDGES)) for n in (ic, oc)]
-        last = choice.mostly(None, ("cpu", "gpu", 0)), choice.mostly(dtype if dtype in FLOATS else None, ODD_DTYPES)
-        kernels = choice.of((kernel, choice.setting(1, 4, axes)))
-        arguments = (*channels, kernels, *given[:4], choice.ConsumeBool(), given[4], *last)
-        shape = answer(constructed, axes, *arguments)
-        if shape and np.prod(np.array(shape, object)) > LIMIT:
-            return
-        layer = judge(shape, layer_type, *arguments, rng=0)
-        if shape:
-            assert layer.weight.shape == shape
-            for value in layer.parameters():
-                value[...] = np.random.default_rng(0).integers(-3, 3, value.shape, endpoint=True)
-        for _ in range(choice.number(0, 4) if shape else 0):
-            layer = change(choice, layer, axes, given)
-            own = (Operand(value, poisoned(0) if value is None else value) for value in (layer.weight, layer.bias))
-            check(choice, partial(layer, x.value), [x, *own], axes, given)
+            results = function_calls(choice, x, axes, (ic // groups, oc), kernel, dtype, given)
+        else:
+            results = layer_calls(choice, x, axes, (ic, oc), kernel, dtype, given)
+        kept = [(result, result.tobytes()) for result in results if result is not None]
+    assert all(result.tobytes() == was for result, was in kept), "a later call wrote where an earlier result is"
 
 
 if __name__ == "__main__":
