@@ -39,6 +39,8 @@ if platform.machine().lower() in ("x86_64", "amd64"):
 else:
     LEVELS = {"baseline": []}
 
+PLAIN = ["_cpu", "_known"]  # modules that run on any processor: built once, without a level's flags
+
 # -O1 would not contract a multiplication and an addition: other bits.
 OPTIMISE = ["-O2", "-g", "-fno-omit-frame-pointer"] if DEBUG else ["-O3", "-g0"]
 SANITIZE = ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"] if DEBUG else []
@@ -117,13 +119,14 @@ def extensions() -> list[Extension]:
     modules: list[Extension] = cythonize(
         [
             Extension(
-                "pyconv._cpu",
-                ["pyconv/_cpu.pyx"],
+                f"pyconv.{name}",
+                [f"pyconv/{name}.pyx"],
                 extra_compile_args=[*OPTIMISE, *SANITIZE, *HIDE],
                 extra_link_args=[*SANITIZE, *HARDEN],
             )
+            for name in PLAIN
         ],
-        build_dir="build/cython/cpu",
+        build_dir="build/cython/plain",
         compiler_directives=DIRECTIVES,
     )
     levels = [(f"{level}{kind}", [*flags, *more]) for level, flags in LEVELS.items() for kind, more in KINDS.items()]

@@ -18,14 +18,14 @@ import math
 import operator
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
 from pyconv import _arguments
-from pyconv._dispatch import kernels
 from pyconv._dtypes import plain
 from pyconv._execute import Job, empty_result, is_worth_aligning, job_for
+from pyconv._known import Known, Layout
 from pyconv._problem import ConvProblem, conv_problem
 
 if TYPE_CHECKING:
@@ -57,20 +57,6 @@ class Call:
         return memory.transpose(*range(len(batch)), -1, -3, -2)
 
 
-class _Known(NamedTuple):
-    """A call, and what its like are recognised by."""
-
-    input: Any  # this and the next two: layouts, as `kernels().module.Layout`
-    weight: Any | None  # None: those of every call in the slot have the same
-    bias: Any | None
-    stride: object
-    padding: object
-    dilation: object
-    groups: object
-    padding_mode: object
-    call: Call
-
-
 class Slot:
     """Where the last call of its kind is remembered.
 
@@ -87,36 +73,19 @@ class Slot:
     def __init__(self, ndim: int, *, same_weights: bool = False) -> None:
         self.ndim = ndim
         self._same_weights = same_weights
-        self._known: _Known | None = None
+        self._known: Known | None = None
 
     def recall(self, x: object, weight: object, bias: object | None, given: Given) -> Call | None:
         """Return the call that was remembered, if this is another of the same."""
         known = self._known
-        if known is None:
-            return None
-        x_layout, weight_layout, bias_layout, stride, padding, dilation, groups, padding_mode, call = known
-        # The very same settings, not equal ones: True is no stride, though it equals 1.
-        if (
-            given[0] is stride
-            and given[1] is padding
-            and given[2] is dilation
-            and given[3] is groups
-            and given[4] is padding_mode
-            and x_layout.fits(x)
-            and (
-                weight_layout is None
-                or (weight_layout.fits(weight) and (bias is None if bias_layout is None else bias_layout.fits(bias)))
-            )
-        ):
-            return call
-        return None
+        return None if known is None else known.recall(x, weight, bias, given)
 
     def remember(self, x: Look, weight: Look, bias: Look | None, given: Given, call: Call) -> None:
         """Remember a call with settings that cannot change."""
-        checked = not self._same_weights
-        self._known = _Known(
-            _layout(x), _layout(weight) if checked else None, _layout(bias) if checked and bias else None, *given, call
-        )
+        look_at_weights = not self._same_weights
+        weight_layout = _layout(weight) if look_at_weights else None
+        bias_layout = _layout(bias) if look_at_weights and bias else None
+        self._known = Known(_layout(x), weight_layout, bias_layout, given, call)
 
 
 # As many as a deep network has layers: each keeps a call alive, with its plan, that other caches may have dropped.
@@ -137,10 +106,10 @@ def _look(array: NDArray[Any]) -> Look:
     return array.shape, array.strides, array.dtype
 
 
-def _layout(look: Look) -> Any:
+def _layout(look: Look) -> Layout:
     """Return what recognises arrays of this look."""
     shape, strides, dtype = look
-    return kernels().module.Layout(np.ndarray, plain(dtype), shape, strides)
+    return Layout(np.ndarray, plain(dtype), shape, strides)
 
 
 def convolve(

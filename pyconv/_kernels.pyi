@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from pyconv._plan import Plan
@@ -16,16 +15,6 @@ def multiply_adds(dtype: str, steps: int) -> int: ...
 def tile_multiply_adds(
     dtype: str, role: str, NV: int, M: int, n_ic: int, n_kh: int, n_kw: int, repeats: int
 ) -> int: ...
-
-class Layout:
-    def __init__(
-        self,
-        ndarray: type[NDArray[Any]],
-        dtype: np.dtype[Any],
-        shape: tuple[int, ...],
-        strides: tuple[int, ...],
-    ) -> None: ...
-    def fits(self, array: object) -> bool: ...
 
 class Convolution:
     def __init__(self, plan: Plan) -> None: ...

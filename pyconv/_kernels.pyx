@@ -20,10 +20,9 @@ from cpython.buffer cimport (
     PyBUF_SIMPLE, PyBUF_STRIDES, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer,
 )
 from cpython.exc cimport PyErr_CheckSignals
-from cpython.pycapsule cimport PyCapsule_GetPointer
 from cython.parallel cimport parallel, prange, threadid
 from libc.stdlib cimport calloc, free
-from libc.string cimport memcmp, memset
+from libc.string cimport memset
 
 from pyconv._ahead cimport Ahead
 from pyconv._denormals cimport FLUSHING, float_state, rounds_down, set_float_state
@@ -45,7 +44,6 @@ cdef extern from "stdlib.h" nogil:
     int posix_memalign(void **memory, size_t alignment, size_t size)
 
 cdef enum:
-    ALIGNED = 0x100  # NumPy's flag of an array
     CACHE_LINE = 64
     # A tile buffer's rows: MAX_M rounded up to the 8 rows that are transposed at a time.
     TILE_ROWS = 16
@@ -204,53 +202,6 @@ def address(array):
     begin = <size_t> buffer.buf
     PyBuffer_Release(&buffer)
     return begin
-
-
-cdef struct ArrayInterface:
-    # https://numpy.org/doc/stable/reference/arrays.interface.html#c-struct-access
-    int two
-    int ndim
-    char kind
-    int itemsize
-    int flags
-    Py_ssize_t *shape
-    Py_ssize_t *strides
-    void *data
-    void *descr
-
-
-cdef class Layout:
-    """What NumPy arrays have in common that can take each other's place: dtype, shape and strides; all are aligned."""
-
-    cdef:
-        object ndarray, dtype
-        int ndim
-        Py_ssize_t shape[4]
-        Py_ssize_t strides[4]
-
-    def __cinit__(self, ndarray, dtype, shape, strides):
-        self.ndarray, self.dtype, self.ndim = ndarray, dtype, len(shape)
-        if self.ndim > 4 or len(strides) != self.ndim:
-            raise ValueError(f"at most 4 axes, each with a stride, got {shape} and {strides}")
-        for axis in range(self.ndim):
-            self.shape[axis], self.strides[axis] = shape[axis], strides[axis]
-
-    def fits(self, array):
-        """Whether an object is such an array (and not a subclass's): to ask for each takes three times as long.
-
-        The buffer protocol would not do: of contiguous arrays it makes up the strides of axes of length 1.
-        """
-        cdef:
-            const ArrayInterface *found
-            Py_ssize_t size = self.ndim * <Py_ssize_t> sizeof(Py_ssize_t)
-        if type(array) is not self.ndarray or array.dtype is not self.dtype:
-            return False
-        capsule = array.__array_struct__
-        found = <const ArrayInterface *> PyCapsule_GetPointer(capsule, NULL)
-        return (
-            found.ndim == self.ndim and found.flags & ALIGNED
-            and memcmp(found.shape, self.shape, size) == 0 and memcmp(found.strides, self.strides, size) == 0
-        )
 
 
 def has_depthwise(kh, sh):

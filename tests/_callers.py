@@ -42,21 +42,23 @@ def inside(call: Callable[[], Any]) -> Iterator[Callable[[], bool]]:
     """Run the block while another thread is inside `call`; yield a function that tells whether it still is.
 
     Python's own switching between threads is put off, so that the lock changes hands only where a thread gives it up.
-    This one goes on where the other does so: in `call`, or, if that never does, after it.
+    This one goes on where the other does so: in `call`, or, if that never does, after it. Where there is no lock, it
+    waits for the other to begin.
     """
-    steps = []
+    begun, over = threading.Event(), threading.Event()
 
     def run() -> None:
-        steps.append("in")
+        begun.set()
         call()
-        steps.append("out")
+        over.set()
 
     interval = sys.getswitchinterval()
     sys.setswitchinterval(1000)
     thread = threading.Thread(target=run)
     try:
         thread.start()
-        yield lambda: steps == ["in"]
+        begun.wait()
+        yield lambda: not over.is_set()
     finally:
         thread.join()
         sys.setswitchinterval(interval)

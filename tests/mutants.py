@@ -298,6 +298,7 @@ class Builder:
     def __init__(self, level: str, *, optimised: bool) -> None:
         self.tables, self.modules = description()
         self.optimised = optimised
+        self.plain: list[str] = self.tables["PLAIN"]
         self.kernels = f"_kernels_{level}"
 
     def translate(self, tree: Path, module: str) -> bool:
@@ -369,8 +370,10 @@ class Check:
         shutil.copytree(ROOT / "pyconv", self.original / "pyconv", ignore=shutil.ignore_patterns("*.so", "__pycache__"))
         kernels = self.builder.kernels
         built = (
-            self.builder.translate(self.original, "_cpu"),
-            self.builder.compile(self.original, "_cpu"),
+            *(
+                builder.translate(self.original, name) and builder.compile(self.original, name)
+                for name in builder.plain
+            ),
             self.builder.translate(self.original, kernels),
             *(self.builder.compile(self.original, kernels, suffix) for suffix in STAGES),
         )

@@ -16,7 +16,7 @@ README = Path(__file__).parent.parent / "README.md"
 MODULES = [
     f"pyconv.{module.name}"
     for module in pkgutil.iter_modules(pyconv.__path__)
-    if not module.name.startswith(("_kernels", "_cpu", "__main__"))
+    if not module.name.startswith(("_kernels", "_cpu", "_known", "__main__"))
 ] + [f"pyconv.bench.{path.stem}" for path in Path(bench.__file__).parent.glob("[!_]*.py")]
 
 

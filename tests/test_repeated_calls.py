@@ -13,7 +13,7 @@ import pytest
 import pyconv
 from _allocations import forget
 from pyconv._call import slot_of
-from pyconv._dispatch import kernels
+from pyconv._known import Layout
 
 SHAPE = (2, 1, 4, 4)
 PLAIN = np.arange(32, dtype=np.float32).reshape(SHAPE)
@@ -45,7 +45,7 @@ OTHERS = {
 
 
 def test_an_array_like_it_fits() -> None:
-    layout = kernels().module.Layout(np.ndarray, PLAIN.dtype, PLAIN.shape, PLAIN.strides)
+    layout = Layout(np.ndarray, PLAIN.dtype, PLAIN.shape, PLAIN.strides)
     assert layout.fits(PLAIN)
     assert layout.fits(np.zeros((2, 3, 4, 4), np.float32)[:, :1]) is False  # images further apart
     assert layout.fits(np.zeros(SHAPE, np.float32))
@@ -53,14 +53,14 @@ def test_an_array_like_it_fits() -> None:
 
 @pytest.mark.parametrize("name", OTHERS)
 def test_no_other_fits(name: str) -> None:
-    layout = kernels().module.Layout(np.ndarray, PLAIN.dtype, PLAIN.shape, PLAIN.strides)
+    layout = Layout(np.ndarray, PLAIN.dtype, PLAIN.shape, PLAIN.strides)
     assert not layout.fits(OTHERS[name])
 
 
 def test_a_layout_has_a_stride_for_each_of_few_axes() -> None:
     for shape, strides in (((1, *SHAPE), (128, *PLAIN.strides)), (SHAPE, PLAIN.strides[1:])):
         with pytest.raises(ValueError, match="at most 4 axes, each with a stride, got"):
-            kernels().module.Layout(np.ndarray, PLAIN.dtype, shape, strides)
+            Layout(np.ndarray, PLAIN.dtype, shape, strides)
 
 
 def test_numpys_own_dtype_is_the_one_that_fits() -> None:
