@@ -1,11 +1,12 @@
-"""Write the README's section on performance, and its pictures, from the runs in benchmarks/results.
+"""Write the figures of README.md and docs/performance.md, and the pictures, from the runs in benchmarks/results.
 
-    python benchmarks/readme.py            write what stands between the marks in README.md, and the pictures
-    python benchmarks/readme.py --check    write nothing; exit status 1 where README.md is out of date
+    python benchmarks/publish.py            write what stands between the marks in the two files, and the pictures
+    python benchmarks/publish.py --check    write nothing; exit status 1 where one of the files is out of date
 
-Each folder in ``benchmarks/results`` holds the runs of one machine, ``*.json``, which make a part of the section and
-two pictures. Each group of rows is summed up against the yardsticks of its own run; the pictures show the rows of all
-runs of the machine, against the samples of all of them.
+Each folder in ``benchmarks/results`` holds the runs of one machine, ``*.json``, which make a part of each file and two
+pictures. README.md has a line for each network in each setting, docs/performance.md all peers and the commands. Each
+group of rows is summed up against the yardsticks of its own run; the pictures show the rows of all runs of the machine,
+against the samples of all of them.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import TypeAlias
 
 from pyconv.bench import plot
 from pyconv.bench.descriptor import parse
@@ -39,9 +41,13 @@ ROOT = Path(__file__).resolve().parent.parent
 RESULTS = "benchmarks/results"
 BEGIN, END = "<!-- performance -->", "<!-- /performance -->"
 MOST_LOST = 15
+MOST_TOLD = 8  # of them, in the README
+USUAL = {"batch": 1, "threads": 1, "dtype": "f32", "layout": "nchw", "weights": "packed", "evicted": 0}
 TOGETHER, DENSE = "*together*", "*dense ones*"
 DENSE_CHANNELS = 32  # in and out of each group, at least
 WIDTH = 120
+
+Group: TypeAlias = tuple[Run, tuple[str, Settings], list[Row]]  # the rows of a network in a setting
 
 
 def merged(runs: Sequence[Run]) -> Run:
@@ -60,17 +66,59 @@ def merged(runs: Sequence[Run]) -> Run:
     )
 
 
-def section(runs: Sequence[Run], folder: str) -> str:
-    """Write the part of one machine."""
+def brief(runs: Sequence[Run], folder: str) -> str:
+    """Write the part of one machine in the README."""
+    everything = merged(runs)
+    titles = ["network", "layers", "% of peak", "peers", "fastest of them", "lost"][: None if everything.peers() else 3]
+    groups = [(run, *group) for run in runs for group in run.groups().items()]
+    lines = []
+    for run, (network, settings), rows in sorted(groups, key=lambda group: len(_unusual(group[1][1]))):
+        summary = run.summary(rows)
+        peers = dict.fromkeys(peer for row in rows for peer in row.peers)
+        cells = [_named(network, settings), str(summary.rows), percents(summary.percent_of_peak)]
+        cells += [", ".join(peers) or NOTHING, ratios(summary.fastest), str(summary.lost)]
+        lines.append(cells[: len(titles)])
+    table = in_markdown(titles, lines, [title in ("network", "peers") for title in titles])
+    lost = _lost_rows(everything)
+    worst = [
+        f"{number(row.fastest_ratio, 2)} {_named(row.name or shape(row.layer), row.settings)} ({row.fastest_peer()})"
+        for row in lost[:MOST_TOLD]
+    ]
+    told = _wrapped(f"{_head(everything, lost, MOST_TOLD)} {'; '.join(worst)}{'.' if worst else ''}")
+    parts = [f"### {_title(everything)}", f"{_when(runs)}.", table, told, _pictures(everything, f"{RESULTS}/{folder}")]
+    return "\n\n".join(part for part in parts if part)
+
+
+def _named(name: str, settings: Settings) -> str:
+    """Add to a name what is not as usual."""
+    return ", ".join(filter(None, [name or NOTHING, settings.describe(_unusual(settings))]))
+
+
+def _unusual(settings: Settings) -> list[str]:
+    return [name for name, value in USUAL.items() if getattr(settings, name) != value]
+
+
+def detailed(runs: Sequence[Run], folder: str) -> str:
+    """Write the part of one machine in docs/performance.md."""
     everything = merged(runs)
     shared, apart = common(everything)
-    parts = [f"### {_title(everything)}", _caption(runs, everything, shared)]
-    pictures = [f"![Roofline: each layer's GFLOP/s below peak and bandwidth]({RESULTS}/{folder}/roofline.png)"]
-    pictures += [f"![Each layer's ratio to each peer]({RESULTS}/{folder}/ratios.png)"] * bool(everything.peers())
-    parts.append("\n".join(pictures))
-    parts.append(_groups(runs, everything, apart))
-    parts.append(_lost(everything, apart))
+    groups = [(run, *group) for run in runs for group in (run.groups() | _together(run)).items()]
+    caption = _caption(runs, everything, shared, dense=any(network == DENSE for _, (network, _), _ in groups))
+    pictures = _pictures(everything, f"../{RESULTS}/{folder}")
+    parts = [
+        f"## {_title(everything)}",
+        caption,
+        pictures,
+        _groups(groups, everything, apart),
+        _lost(everything, apart),
+    ]
     return "\n\n".join(part for part in parts if part)
+
+
+def _pictures(everything: Run, folder: str) -> str:
+    pictures = [f"![Roofline: each layer's GFLOP/s below peak and bandwidth]({folder}/roofline.png)"]
+    pictures += [f"![Each layer's ratio to each peer]({folder}/ratios.png)"] * bool(everything.peers())
+    return "\n".join(pictures)
 
 
 def _title(everything: Run) -> str:
@@ -78,25 +126,27 @@ def _title(everything: Run) -> str:
     return f"{', '.join(isas)} on {everything.machine.get('processor')}, {everything.machine.get('cores')} cores"
 
 
-def _caption(runs: Sequence[Run], everything: Run, shared: Sequence[str]) -> str:
-    """Say where, when, with what and how it was measured, and how to read the table."""
+def _when(runs: Sequence[Run]) -> str:
     commits = dict.fromkeys(str(run.machine["commit"])[:7] for run in runs if "commit" in run.machine)
     dates = dict.fromkeys(run.started[:10] for run in runs)
-    when = ", ".join(dates) + (f", commit {', '.join(commits)}" if commits else "")
+    return ", ".join(dates) + (f", commit {', '.join(commits)}" if commits else "")
+
+
+def _caption(runs: Sequence[Run], everything: Run, shared: Sequence[str], *, dense: bool) -> str:
+    """Say where, when, with what and how it was measured, and how to read the table."""
     versions = ", ".join(f"{name} {version}" for name, version in everything.versions.items())
     peaks = "; ".join(
         f"{y.isa} {y.dtype}, {y.threads} thread{'s' if y.threads != 1 else ''}: {digits(y.peak_best_decile)} GFLOP/s "
         f"of multiply-adds, {digits(y.bandwidth)} GB/s copied"
         for y in everything.yardsticks
     )
-    paragraphs = [
-        f"{when}. {versions}. All rows: {everything.rows[0].settings.describe(shared)}. The machine itself: {peaks}."
-    ]
+    settings = everything.rows[0].settings.describe(shared)
+    paragraphs = [f"{_when(runs)}. {versions}. All rows: {settings}. The machine itself: {peaks}."]
     explained = (
         "Geometric means over the layers, in parentheses the least. % of peak and roof: best decile of rounds, of the "
         "best decile of the peak that was sampled between them; the roof is the peak, or what the bandwidth allows."
     )
-    if any(network == DENSE for run in runs for network, _ in _together(run)):
+    if dense:
         explained += f" Dense: {DENSE_CHANNELS} channels or more in and out of each group."
     if everything.peers():
         explained += " Peers: their median time by pyconv's, above 1 pyconv is faster."
@@ -107,7 +157,7 @@ def _caption(runs: Sequence[Run], everything: Run, shared: Sequence[str]) -> str
     return "\n\n".join([_wrapped(paragraphs[0]), f"```sh\n{commands}\n```", _wrapped(paragraphs[1])])
 
 
-def _groups(runs: Sequence[Run], everything: Run, apart: Sequence[str]) -> str:
+def _groups(groups: Sequence[Group], everything: Run, apart: Sequence[str]) -> str:
     """Sum up each network in each setting on a line."""
     peers = everything.peers()
     inexact = everything.approximate()
@@ -115,14 +165,13 @@ def _groups(runs: Sequence[Run], everything: Run, apart: Sequence[str]) -> str:
     titles += [(APPROXIMATE if peer in inexact else "") + peer for peer in peers]
     titles += ["fastest peer", "lost"] if peers else []
     lines = []
-    for run in runs:
-        for (network, settings), rows in (run.groups() | _together(run)).items():
-            summary = run.summary(rows)
-            cells = [network or NOTHING, *_values(settings, apart), str(summary.rows)]
-            cells += [percents(summary.percent_of_peak), percents(summary.percent_of_roof)]
-            cells += [ratios(summary.ratios[peer]) if peer in summary.ratios else NOTHING for peer in peers]
-            cells += [ratios(summary.fastest), str(summary.lost)] if peers else []
-            lines.append(cells)
+    for run, (network, settings), rows in groups:
+        summary = run.summary(rows)
+        cells = [network or NOTHING, *_values(settings, apart), str(summary.rows)]
+        cells += [percents(summary.percent_of_peak), percents(summary.percent_of_roof)]
+        cells += [ratios(summary.ratios[peer]) if peer in summary.ratios else NOTHING for peer in peers]
+        cells += [ratios(summary.fastest), str(summary.lost)] if peers else []
+        lines.append(cells)
     return in_markdown(titles, lines, [title == "network" for title in titles])
 
 
@@ -146,10 +195,9 @@ def _is_dense(row: Row) -> bool:
 
 def _lost(everything: Run, apart: Sequence[str]) -> str:
     """List the rows where a peer is faster, the worst ones first."""
-    compared = sum(row.fastest_peer() is not None for row in everything.rows)
-    lost = sorted((row for row in everything.rows if row.lost), key=lambda row: row.fastest_ratio)
+    lost = _lost_rows(everything)
     if not lost:
-        return f"pyconv is the fastest on all {compared} rows." if compared else ""
+        return _head(everything, lost)
     titles = ["network", "layer", "shape", *_titles(apart), "ms", "fastest peer", "ratio"]
     left = [title in ("network", "layer", "shape", "fastest peer") for title in titles]
 
@@ -157,12 +205,23 @@ def _lost(everything: Run, apart: Sequence[str]) -> str:
         cells = [row.network or NOTHING, row.name or NOTHING, shape(row.layer), *_values(row.settings, apart)]
         return [*cells, milliseconds(row.pyconv.median), str(row.fastest_peer()), number(row.fastest_ratio, 2)]
 
-    head = f"A peer is faster on {len(lost)} of {compared} rows" + (", the worst of them:" if lost[MOST_LOST:] else ":")
-    parts = [head, in_markdown(titles, [line(row) for row in lost[:MOST_LOST]], left)]
+    parts = [_head(everything, lost, MOST_LOST), in_markdown(titles, [line(row) for row in lost[:MOST_LOST]], left)]
     if lost[MOST_LOST:]:
         worst = lost[MOST_LOST].fastest_ratio
         parts.append(f"and {len(lost) - MOST_LOST} more, from {worst:.2f} up.")
     return "\n\n".join(parts)
+
+
+def _lost_rows(everything: Run) -> list[Row]:
+    return sorted((row for row in everything.rows if row.lost), key=lambda row: row.fastest_ratio)
+
+
+def _head(everything: Run, lost: Sequence[Row], most: int = 0) -> str:
+    """Say how many rows were lost, before so many of them are named."""
+    compared = sum(row.fastest_peer() is not None for row in everything.rows)
+    if lost:
+        return f"A peer is faster on {len(lost)} of {compared} rows{', the worst of them' if lost[most:] else ''}:"
+    return f"pyconv is the fastest on all {compared} rows." if compared else ""
 
 
 def _titles(names: Sequence[str]) -> list[str]:
@@ -180,17 +239,17 @@ def _wrapped(text: str) -> str:
 def main(arguments: Sequence[str] | None = None, root: Path = ROOT) -> int:
     """Write or check; return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--check", action="store_true", help="write nothing, exit 1 where README.md is out of date")
+    parser.add_argument("--check", action="store_true", help="write nothing, exit 1 where a file is out of date")
     options = parser.parse_args(arguments)
     try:
         return _update(root, check=options.check)
     except ValueError as error:
-        print(f"readme: {error}", file=sys.stderr)
+        print(f"publish: {error}", file=sys.stderr)
         return 2
 
 
 def _update(root: Path, check: bool) -> int:
-    readme, results = root / "README.md", root / RESULTS
+    results = root / RESULTS
     machines: dict[Path, list[Run]] = {}
     for path in sorted(results.glob("*/*.json")):
         run = Run.read_json(path)
@@ -203,11 +262,14 @@ def _update(root: Path, check: bool) -> int:
     if not machines:
         example = f"{RESULTS}/MACHINE/NAME.json"
         raise ValueError(f"{RESULTS} holds no run; make one with: python -m pyconv bench --json {example}")
-    before, begin, rest = readme.read_text(encoding="utf-8").partition(BEGIN)
-    old, end, after = rest.partition(END)
-    if not begin or not end:
-        raise ValueError(f"README.md has no {BEGIN} ... {END}")
-    new = "\n" + "\n\n".join(section(runs, folder.name) for folder, runs in machines.items()) + "\n"
+    texts = {}
+    for name, part in (("README.md", brief), ("docs/performance.md", detailed)):
+        before, begin, rest = (root / name).read_text(encoding="utf-8").partition(BEGIN)
+        _, end, after = rest.partition(END)
+        if not begin or not end:
+            raise ValueError(f"{name} has no {BEGIN} ... {END}")
+        parts = "\n\n".join(part(runs, folder.name) for folder, runs in machines.items())
+        texts[root / name] = f"{before}{begin}\n{parts}\n{end}{after}"
     pictures = {}
     for folder, runs in machines.items():
         everything = merged(runs)
@@ -215,15 +277,17 @@ def _update(root: Path, check: bool) -> int:
         if everything.peers():
             pictures[folder / "ratios.png"] = partial(plot.draw_ratios, everything)
     if check:
-        if old == new and all(picture.exists() for picture in pictures):
-            return 0
-        print("README.md is out of date: python benchmarks/readme.py", file=sys.stderr)
-        return 1
+        old = [path.name for path, text in texts.items() if path.read_text(encoding="utf-8") != text]
+        old += [picture.name for picture in pictures if not picture.exists()]
+        if old:
+            print(f"{', '.join(old)}: out of date, run python benchmarks/publish.py", file=sys.stderr)
+        return bool(old)
     if not plot.available():
         raise ValueError("the pictures need matplotlib: pip install matplotlib")
     for picture, draw in pictures.items():
         draw(picture)
-    readme.write_text(before + begin + new + end + after, encoding="utf-8")
+    for path, text in texts.items():
+        path.write_text(text, encoding="utf-8")
     return 0
 
 

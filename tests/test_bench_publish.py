@@ -1,8 +1,9 @@
-"""The README's section on performance is that of the committed runs, and no run that loses hides in it."""
+"""The published figures are those of the committed runs, and no row that loses hides in them."""
 
 from __future__ import annotations
 
 import importlib.util
+import re
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -13,11 +14,11 @@ from _runs import ISA, a_run
 from pyconv.bench.record import Settings, Timing
 
 SETTINGS = Settings(1, 1, "f32", "nchw", "packed", ISA)
-SOURCE = Path(__file__).parent.parent / "benchmarks" / "readme.py"
+SOURCE = Path(__file__).parent.parent / "benchmarks" / "publish.py"
 
 
 def load() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("readme", SOURCE)
+    spec = importlib.util.spec_from_file_location("publish", SOURCE)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -25,7 +26,8 @@ def load() -> ModuleType:
     return module
 
 
-readme = load()
+publish = load()
+PAGES = ("README.md", "docs/performance.md")
 
 
 @pytest.fixture
@@ -33,59 +35,78 @@ def root(tmp_path: Path) -> Path:
     """Make a project with one run, and a README that has not been written yet."""
     (tmp_path / "benchmarks/results/one").mkdir(parents=True)
     a_run(networks=("vgg16",)).write_json(tmp_path / "benchmarks/results/one/run.json")
-    (tmp_path / "README.md").write_text(f"before\n{readme.BEGIN}\nold\n{readme.END}\nafter\n")
+    (tmp_path / "docs").mkdir()
+    for name in PAGES:
+        (tmp_path / name).write_text(f"before\n{publish.BEGIN}\nold\n{publish.END}\nafter\n")
     return tmp_path
 
 
 def test_only_what_stands_between_the_marks_is_written(root: Path) -> None:
     pytest.importorskip("matplotlib")
-    assert readme.main(["--check"], root) == 1
-    assert readme.main([], root) == 0
-    text = (root / "README.md").read_text()
-    assert text.startswith(f"before\n{readme.BEGIN}\n")
-    assert text.endswith(f"\n{readme.END}\nafter\n")
-    assert "old" not in text
+    assert publish.main(["--check"], root) == 1
+    assert publish.main([], root) == 0
+    for name in PAGES:
+        text = (root / name).read_text()
+        assert text.startswith(f"before\n{publish.BEGIN}\n")
+        assert text.endswith(f"\n{publish.END}\nafter\n")
+        assert "old" not in text
     assert {path.name for path in (root / "benchmarks/results/one").glob("*.png")} == {"roofline.png", "ratios.png"}
-    assert readme.main(["--check"], root) == 0
+    assert publish.main(["--check"], root) == 0
+    for name in PAGES:
+        written = (root / name).read_text()
+        (root / name).write_text(written.replace("vgg16", "vgg19"))
+        assert publish.main(["--check"], root) == 1
+        (root / name).write_text(written)
+        assert publish.main(["--check"], root) == 0
     a_run(networks=("resnet50",)).write_json(root / "benchmarks/results/one/another.json")
-    assert readme.main(["--check"], root) == 1
+    assert publish.main(["--check"], root) == 1
 
 
-@pytest.mark.parametrize("broken", ["README.md", "benchmarks/results/one/run.json"])
+@pytest.mark.parametrize("broken", [*PAGES, "benchmarks/results/one/run.json"])
 def test_a_wrong_file_is_one_line(root: Path, broken: str, capsys: pytest.CaptureFixture[str]) -> None:
     (root / broken).write_text("nothing")
-    assert readme.main([], root) == 2
+    assert publish.main([], root) == 2
     assert capsys.readouterr().err.count("\n") == 1
 
 
 def test_without_runs_there_is_nothing_to_write(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (root / "benchmarks/results/one/run.json").unlink()
-    assert readme.main([], root) == 2
+    assert publish.main([], root) == 2
     assert "holds no run" in capsys.readouterr().err
 
 
 def test_each_group_has_a_line_and_what_all_share_is_said_once() -> None:
-    text = readme.section([a_run((SETTINGS, replace(SETTINGS, threads=2)), approximate=("ncnn",))], "one")
+    text = publish.detailed([a_run((SETTINGS, replace(SETTINGS, threads=2)), approximate=("ncnn",))], "one")
     assert "| network | threads | layers |" in text
     assert "| vgg16 | 2 | 13 |" in text
     assert text.count("packed weights") == 1
     assert "~ncnn" in text
 
 
+def test_the_readme_has_a_line_for_each_group_the_usual_ones_first() -> None:
+    eight = a_run((replace(SETTINGS, batch=8), replace(SETTINGS, threads=2, layout="nhwc")), networks=("vgg16",))
+    text = publish.brief([eight, a_run(networks=("vgg16", "resnet50"))], "one")
+    labels = [line.split("|")[1].strip() for line in text.splitlines() if line.startswith("| ")]
+    assert labels == ["network", "vgg16", "resnet50", "vgg16, batch 8", "vgg16, 2 threads, nhwc"]
+    assert "ncnn" not in text
+
+
 def test_networks_of_a_run_are_summed_up_together_and_the_dense_layers_by_themselves() -> None:
     settings = (SETTINGS, replace(SETTINGS, threads=2))
-    text = readme.section([a_run(settings, networks=("vgg16", "resnet50"))], "one")
+    text = publish.detailed([a_run(settings, networks=("vgg16", "resnet50"))], "one")
     for threads in (1, 2):
-        assert f"| {readme.TOGETHER} | {threads} | 38 |" in text  # 13 and 25
-        assert f"| {readme.DENSE} | {threads} | 36 |" in text  # but for the first layer of each, of 3 channels
+        assert f"| {publish.TOGETHER} | {threads} | 38 |" in text  # 13 and 25
+        assert f"| {publish.DENSE} | {threads} | 36 |" in text  # but for the first layer of each, of 3 channels
     assert "Dense: 32 channels or more" in " ".join(text.split())
-    alone = readme.section([a_run(settings, networks=("vgg16",))], "one")
-    assert readme.TOGETHER not in alone
+    alone = publish.detailed([a_run(settings, networks=("vgg16",))], "one")
+    assert publish.TOGETHER not in alone
     assert "Dense:" not in alone
 
 
-def test_lines_fit_a_readme() -> None:
-    text = readme.section([a_run((SETTINGS, replace(SETTINGS, threads=2), replace(SETTINGS, batch=8)))], "one")
+@pytest.mark.parametrize("part", ["brief", "detailed"])
+def test_lines_fit_a_page(part: str) -> None:
+    run = a_run((SETTINGS, replace(SETTINGS, threads=2), replace(SETTINGS, batch=8)))
+    text = getattr(publish, part)([run], "one")
     assert all(len(line) <= 120 for line in text.splitlines() if not line.startswith(("|", "!", "python")))
 
 
@@ -94,19 +115,23 @@ def test_the_worst_rows_are_listed_and_the_others_counted() -> None:
     rows = [
         replace(row, peers={"torch": Timing([row.pyconv.median * (0.5 + i / 100)])}) for i, row in enumerate(run.rows)
     ]
-    text = readme.section([replace(run, rows=rows)], "one")
+    text = publish.detailed([replace(run, rows=rows)], "one")
     ratios = [float(line.split("|")[-2]) for line in text.splitlines() if "| torch |" in line and "fastest" not in line]
     assert ratios == sorted(ratios)
     assert len(ratios) == 15
     assert ratios[0] == 0.5
     assert "A peer is faster on 50 of 59 rows" in text
     assert "and 35 more, from 0.65 up" in text
+    told = " ".join(publish.brief([replace(run, rows=rows)], "one").split())
+    assert re.search(r"A peer is faster on 50 of 59 rows, the worst of them: 0\.50 \w+ \(torch\); 0\.51 ", told)
+    assert told.count("(torch)") == 8
 
 
 def test_no_row_lost() -> None:
     run = a_run(networks=("vgg16",))
     won = [replace(row, peers={"torch": Timing([9.0])}) for row in run.rows]
-    assert "the fastest on all 13 rows" in readme.section([replace(run, rows=won)], "one")
+    for part in (publish.brief, publish.detailed):
+        assert "the fastest on all 13 rows." in part([replace(run, rows=won)], "one")
 
 
 def test_each_machine_has_a_part_and_pictures_of_its_own(root: Path) -> None:
@@ -114,20 +139,21 @@ def test_each_machine_has_a_part_and_pictures_of_its_own(root: Path) -> None:
     run = a_run(networks=("resnet50",))
     (root / "benchmarks/results/two").mkdir()
     replace(run, machine=run.machine | {"processor": "Another"}).write_json(root / "benchmarks/results/two/run.json")
-    assert readme.main([], root) == 0
-    text = (root / "README.md").read_text()
-    assert text.count("### ") == 2
-    assert text.index("| vgg16 | 13 |") < text.index(" on Another") < text.index("| resnet50 | 25 |")
-    assert "(benchmarks/results/two/ratios.png)" in text
+    assert publish.main([], root) == 0
+    for name, folder in zip(PAGES, ("benchmarks", "../benchmarks"), strict=True):
+        text = (root / name).read_text()
+        assert text.count("## ") == 2
+        assert text.index("| vgg16 | 13 |") < text.index(" on Another") < text.index("| resnet50 | 25 |")
+        assert f"({folder}/results/two/ratios.png)" in text
     assert (root / "benchmarks/results/two/ratios.png").exists()
 
 
 def test_runs_are_taken_together() -> None:
     one, two = a_run(networks=("vgg16",)), a_run(networks=("resnet50",), peers=("torch",))
-    both = readme.merged([one, two])
+    both = publish.merged([one, two])
     assert len(both.rows) == len(one.rows) + len(two.rows)
     (yardstick,) = both.yardsticks
     assert len(yardstick.peak) == len(one.yardsticks[0].peak) + len(two.yardsticks[0].peak)
-    text = readme.section([one, two], "one")
+    text = publish.detailed([one, two], "one")
     assert "| resnet50 | 25 |" in text
     assert "| vgg16 | 13 |" in text
