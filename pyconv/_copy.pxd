@@ -7,8 +7,8 @@
 from libc.string cimport memcpy
 
 from pyconv._vector cimport (
-    VECTOR_BYTES, f32, even_f32, even_f32q, even_f64, even_f64q, f32q, f32v, f64q, f64v, first_f32, first_f64, real,
-    second_f32, second_f64, vec, zeros_f32, zeros_f64,
+    VECTOR_BYTES, f32, even_f32, even_f32q, even_f64, even_f64q, f32q, f32v, f64q, f64v, first_f32, first_f64,
+    pick_f32q, pick_f64q, real, second_f32, second_f64, vec, zeros_f32, zeros_f64,
 )
 
 
@@ -127,6 +127,29 @@ cdef inline void copy_even(real *to, const real *source, Py_ssize_t n) noexcept 
         copy_even_vec(<f32v *> to, source, n, lanes)
     else:
         copy_even_vec(<f64v *> to, source, n, lanes)
+
+
+cdef inline void copy_every(real *to, const real *source, Py_ssize_t stride, Py_ssize_t n) noexcept nogil:
+    # n elements, `stride` bytes apart. Those without a shuffle of their own are stored 16 bytes at a time, the last of
+    # which end with them: one by one they would wait for the stores.
+    cdef:
+        Py_ssize_t few = 16 // sizeof(real)
+        Py_ssize_t i, start
+        const char *at = <const char *> source
+    if stride == sizeof(real):
+        copy_row(<char *> to, source, n)
+    elif stride == 2 * sizeof(real):
+        copy_even(to, source, n)
+    elif n < few:
+        for i in range(n):
+            to[i] = (<const real *> (at + i * stride))[0]
+    else:
+        for i in range((n + few - 1) // few):
+            start = min(i * few, n - few)
+            if real is f32:
+                (<f32q *> (to + start))[0] = pick_f32q(at + start * stride, stride)
+            else:
+                (<f64q *> (to + start))[0] = pick_f64q(at + start * stride, stride)
 
 
 cdef inline void deal(vec *r, const int S) noexcept nogil:

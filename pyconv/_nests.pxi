@@ -542,6 +542,7 @@ cdef inline void multiply_oc(
         const real *weights
         const char *row_of_pixels
         const real *source
+        const real *begin  # where sums are taken on
         real *start
         real *to = c
         Target target
@@ -583,16 +584,17 @@ cdef inline void multiply_oc(
                     target.room = t.n_ow - col
                     if dense:
                         target.room += ((t.n_oh if i < t.n_oh - t.n_oh // 2 else t.n_oh // 2) - row - 1) * t.n_ow
+                    begin = bias if part.first else start
                     source = <const real *> (row_of_pixels + first_of(pixels, &runs, j))
                     if holds:
                         multiply_and_hold(
                             p, call, &part, NV, m, n, source, between(pixels, &runs, j), weights,
-                            bias if part.first else start, to, &target, &held,
+                            begin, to, &target, &held,
                         )
                     else:
                         multiply_tiles(
                             call, &part, OC_VECTOR, NV, m, n, source, between(pixels, &runs, j), weights,
-                            bias if part.first else start, to, &target,
+                            begin, to, &target,
                         )
                     start = start + n * q.tile_pitch
                     to = to + n * q.tile_pitch
@@ -615,6 +617,7 @@ cdef inline void multiply_ow(
         const real *bias
         const real *weights
         const char *source
+        const real *begin
         Target target
     target.row_stride = call.out_stride[1]
     target.lane_stride = call.out_stride[3]
@@ -635,14 +638,15 @@ cdef inline void multiply_ow(
                 target.out = output_of(p, call, t, oc, row, col)
                 target.step = runs.step[i] * target.lane_stride
                 source = pixels.data + row * pixels.row_step + first_of(pixels, &runs, i)
+                begin = bias if q.first else c
                 if not q.last or is_final(call, &target, width, sizeof(real)):
                     multiply_tiles(
                         call, q, OW_VECTOR, NV, m, n, <const real *> source, between(pixels, &runs, i), weights,
-                        bias if q.first else c, c, &target,
+                        begin, c, &target,
                     )
                 else:
                     multiply_and_store(
                         call, q, NV, m, n, <const real *> source, between(pixels, &runs, i), weights,
-                        bias if q.first else c, c, &target,
+                        begin, c, &target,
                     )
                 c = c + n * q.tile_pitch

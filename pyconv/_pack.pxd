@@ -116,12 +116,14 @@ cdef inline void pack_block(
 
 
 cdef inline bint all_finite(const real *values, Py_ssize_t n) noexcept nogil:
-    # A finite number times zero is zero.
+    # A finite number times zero is zero. The zero is of the numbers' own type, as a plain one would be a double, at a
+    # third of the speed.
     cdef:
         Py_ssize_t i
+        real zero = 0
         bint found = False
     for i in range(n):
-        found |= values[i] * 0 != 0
+        found |= values[i] * zero != zero
     return not found
 
 

@@ -17,7 +17,7 @@
 
 from libc.string cimport memset
 
-from pyconv._copy cimport clear_ends, copy_even, copy_phases, copy_row, copy_rows
+from pyconv._copy cimport clear_ends, copy_every, copy_phases, copy_row, copy_rows
 from pyconv._vector cimport (
     VECTOR_BYTES, f32, f32v, real, transpose8_to, transpose16_to, transpose_octets_to, transpose_quads_to,
 )
@@ -118,18 +118,14 @@ cdef inline void gather_lines(
     Py_ssize_t stride, Py_ssize_t n,
 ) noexcept nogil:
     # Lines of n elements: `pitch` slots apart there, `line_pitch` bytes apart here, and elements `stride` bytes.
-    cdef Py_ssize_t _i, j
+    cdef Py_ssize_t _i
     if image.widen != NULL:
         image.widen(image.dtype, slots, pitch, lines, line_pitch, n_lines, stride, n)
     elif stride == sizeof(real):
         copy_rows(slots, pitch, <const real *> lines, line_pitch, n_lines, n)
     else:
         for _i in range(n_lines):
-            if stride == 2 * sizeof(real):
-                copy_even(slots, <const real *> lines, n)
-            else:
-                for j in range(n):
-                    slots[j] = (<const real *> (lines + j * stride))[0]
+            copy_every(slots, <const real *> lines, stride, n)
             slots = slots + pitch
             lines = lines + line_pitch
 
@@ -198,8 +194,8 @@ cdef inline void transpose_one_by_one(
 cdef inline void transpose_few(
     f32 *slots, Py_ssize_t ic_pitch, const f32 *line, Py_ssize_t stride, Py_ssize_t n_ic, Py_ssize_t n,
 ) noexcept nogil:
-    # 2 to 7 channels, four at a time. Two or three are read with what follows them, which the next pixel shows to be in
-    # reach; the last pixel has none, and is not.
+    # Few channels or pixels, four by four. Two or three channels are read with what follows them, which the next pixel
+    # shows to be in reach; the last pixel has none, and is not.
     cdef:
         Py_ssize_t last = n_ic < 4
         Py_ssize_t whole = n - last
@@ -233,7 +229,7 @@ cdef inline void transpose_inside(
         Py_ssize_t i, j, ic, pixel
         const real *source
         char *to
-    if n_ic < width and real is f32:
+    if (n < 8 or n_ic < width) and real is f32:
         transpose_few(<f32 *> slots, ic_pitch, <const f32 *> line, stride, n_ic, n)
         return
     if n < 8 or n_ic < width:
@@ -362,18 +358,6 @@ cdef inline bint is_dense(const Image *image) noexcept nogil:
     )
 
 
-cdef inline void copy_every(real *slots, const real *source, Py_ssize_t step, Py_ssize_t n) noexcept nogil:
-    # n elements, `step` apart.
-    cdef Py_ssize_t j
-    if step == 1:
-        copy_row(<char *> slots, source, n)
-    elif step == 2:
-        copy_even(slots, source, n)
-    else:
-        for j in range(n):
-            slots[j] = source[j * step]
-
-
 cdef inline void gather_segment(
     real *row, Py_ssize_t row_pitch, Py_ssize_t ic_pitch, const char *line, Py_ssize_t row_step, Py_ssize_t ic_stride,
     const Axis *cols, Py_ssize_t segment, const Span *part, Py_ssize_t n_rows, Py_ssize_t n_ic, Py_ssize_t end,
@@ -384,7 +368,8 @@ cdef inline void gather_segment(
         Py_ssize_t low = part.low
         Py_ssize_t n = part.high - low
         real *slots = row + cols.segments[segment].offset
-        const char *inside = line + (part.first + low * cols.step) * <Py_ssize_t> sizeof(real)
+        Py_ssize_t step = cols.step * <Py_ssize_t> sizeof(real)
+        const char *inside = line + part.first * <Py_ssize_t> sizeof(real) + low * step
     for _j in range(n_rows):
         if n == end and cols.step == 1:
             copy_rows(slots + low, ic_pitch, <const real *> inside, ic_stride, n_ic, n)
@@ -392,7 +377,7 @@ cdef inline void gather_segment(
             for ic in range(n_ic):
                 if n < end:
                     clear_ends(slots + ic * ic_pitch, low, part.high, end)
-                copy_every(slots + ic * ic_pitch + low, <const real *> (inside + ic * ic_stride), cols.step, n)
+                copy_every(slots + ic * ic_pitch + low, <const real *> (inside + ic * ic_stride), step, n)
         slots = slots + row_pitch
         inside = inside + row_step
 
@@ -455,7 +440,7 @@ cdef inline void gather_phases(
                 n = spans[k].high - low
                 if n:
                     rest = inside + spans[k].first + low * S
-                    copy_every(slots + cols.segments[k].offset + low, rest, S, n)
+                    copy_every(slots + cols.segments[k].offset + low, rest, S * sizeof(real), n)
         row = row + row_pitch
         line = line + row_step
 

@@ -111,18 +111,43 @@ cdef extern from *:
     #endif
     #define zip_low_f32(a, b)  SHUFFLE(i32v, a, b, INDICES(LOW_, F32_LANES))
     #define zip_high_f32(a, b) SHUFFLE(i32v, a, b, INDICES(HIGH_, F32_LANES))
-    #define zip_low_f32o(a, b)  SHUFFLE(i32o, a, b, LOW_8)
-    #define zip_high_f32o(a, b) SHUFFLE(i32o, a, b, HIGH_8)
     #define zip_low_f32q(a, b)  SHUFFLE(i32q, a, b, LOW_4)
     #define zip_high_f32q(a, b) SHUFFLE(i32q, a, b, HIGH_4)
     #define zip_low_f64(a, b)  SHUFFLE(i64v, a, b, INDICES(LOW_, F64_LANES))
     #define zip_high_f64(a, b) SHUFFLE(i64v, a, b, INDICES(HIGH_, F64_LANES))
+    #define zip_lanes_low_f32o(a, b)  SHUFFLE(i32o, a, b, 0, 8, 1, 9, 4, 12, 5, 13)
+    #define zip_lanes_high_f32o(a, b) SHUFFLE(i32o, a, b, 2, 10, 3, 11, 6, 14, 7, 15)
+    #define low_halves_f32o(a, b)  SHUFFLE(i32o, a, b, 0, 1, 2, 3, 8, 9, 10, 11)
+    #define high_halves_f32o(a, b) SHUFFLE(i32o, a, b, 4, 5, 6, 7, 12, 13, 14, 15)
+    #if VECTOR_BYTES == 32
+    #  define zip_lanes_low_f32  zip_lanes_low_f32o
+    #  define zip_lanes_high_f32 zip_lanes_high_f32o
+    #  define zip_lanes_low_f64(a, b)  SHUFFLE(i64v, a, b, 0, 4, 2, 6)
+    #  define zip_lanes_high_f64(a, b) SHUFFLE(i64v, a, b, 1, 5, 3, 7)
+    #  define low_halves_f32  low_halves_f32o
+    #  define high_halves_f32 high_halves_f32o
+    #  define low_halves_f64(a, b)  SHUFFLE(i64v, a, b, 0, 1, 4, 5)
+    #  define high_halves_f64(a, b) SHUFFLE(i64v, a, b, 2, 3, 6, 7)
+    #else
+    #  define zip_lanes_low_f32  zip_low_f32
+    #  define zip_lanes_high_f32 zip_high_f32
+    #  define zip_lanes_low_f64  zip_low_f64
+    #  define zip_lanes_high_f64 zip_high_f64
+    #  define low_halves_f32(a, b)  (a)
+    #  define high_halves_f32(a, b) (b)
+    #  define low_halves_f64(a, b)  (a)
+    #  define high_halves_f64(a, b) (b)
+    #endif
     #define even_f32(a, b) SHUFFLE(i32v, a, b, INDICES(EVEN_, F32_LANES))
     #define even_f64(a, b) SHUFFLE(i64v, a, b, INDICES(EVEN_, F64_LANES))
     #define first_f32(a, b)  SHUFFLE(i32v, a, b, INDICES(FIRST_, F32_LANES))
     #define second_f32(a, b) SHUFFLE(i32v, a, b, INDICES(SECOND_, F32_LANES))
     #define first_f64(a, b)  SHUFFLE(i64v, a, b, INDICES(FIRST_, F64_LANES))
     #define second_f64(a, b) SHUFFLE(i64v, a, b, INDICES(SECOND_, F64_LANES))
+    #define pick_f32q(p, step) ((f32q){ \
+        *(const f32 *)(p), *(const f32 *)((p) + (step)), \
+        *(const f32 *)((p) + 2 * (step)), *(const f32 *)((p) + 3 * (step))})
+    #define pick_f64q(p, step) ((f64q){*(const f64 *)(p), *(const f64 *)((p) + (step))})
     #define even_f32q(a, b) SHUFFLE(i32q, a, b, EVEN_4)
     #define even_f64q(a, b) SHUFFLE(i64q, a, b, EVEN_2)
     #define IOTA_2  0, 1
@@ -189,12 +214,24 @@ cdef extern from *:
     # The halves of a[0] b[0] a[1] b[1] ...
     f32v zip_low_f32(f32v a, f32v b) noexcept nogil
     f32v zip_high_f32(f32v a, f32v b) noexcept nogil
-    f32o zip_low_f32o(f32o a, f32o b) noexcept nogil
-    f32o zip_high_f32o(f32o a, f32o b) noexcept nogil
     f32q zip_low_f32q(f32q a, f32q b) noexcept nogil
     f32q zip_high_f32q(f32q a, f32q b) noexcept nogil
     f64v zip_low_f64(f64v a, f64v b) noexcept nogil
     f64v zip_high_f64(f64v a, f64v b) noexcept nogil
+    # The same within each 16 bytes. One instruction each, also where that over the whole vector takes two.
+    f32v zip_lanes_low_f32(f32v a, f32v b) noexcept nogil
+    f32v zip_lanes_high_f32(f32v a, f32v b) noexcept nogil
+    f64v zip_lanes_low_f64(f64v a, f64v b) noexcept nogil
+    f64v zip_lanes_high_f64(f64v a, f64v b) noexcept nogil
+    f32o zip_lanes_low_f32o(f32o a, f32o b) noexcept nogil
+    f32o zip_lanes_high_f32o(f32o a, f32o b) noexcept nogil
+    # The first halves of a and b, and the second ones, of vectors of 32 bytes.
+    f32v low_halves_f32(f32v a, f32v b) noexcept nogil
+    f32v high_halves_f32(f32v a, f32v b) noexcept nogil
+    f64v low_halves_f64(f64v a, f64v b) noexcept nogil
+    f64v high_halves_f64(f64v a, f64v b) noexcept nogil
+    f32o low_halves_f32o(f32o a, f32o b) noexcept nogil
+    f32o high_halves_f32o(f32o a, f32o b) noexcept nogil
     # a[0] a[2] ... b[1] b[3] ...: every second element, where b starts one element before the end of a.
     f32v even_f32(f32v a, f32v b) noexcept nogil
     f64v even_f64(f64v a, f64v b) noexcept nogil
@@ -203,6 +240,9 @@ cdef extern from *:
     f32v second_f32(f32v a, f32v b) noexcept nogil
     f64v first_f64(f64v a, f64v b) noexcept nogil
     f64v second_f64(f64v a, f64v b) noexcept nogil
+    # 16 bytes of elements `step` bytes apart.
+    f32q pick_f32q(const char *at, Py_ssize_t step) noexcept nogil
+    f64q pick_f64q(const char *at, Py_ssize_t step) noexcept nogil
     f32q even_f32q(f32q a, f32q b) noexcept nogil
     f64q even_f64q(f64q a, f64q b) noexcept nogil
     # Element i of every n neighbours (a power of two) in the place of all of them.
@@ -244,22 +284,75 @@ cdef inline void interleave(vec *r, const int R) noexcept nogil:
         r[i] = t[i]
 
 
+cdef inline void interleave_lanes(vec *r, const int R) noexcept nogil:
+    # The same with each 16 bytes by themselves.
+    cdef:
+        vec t[4]
+        int i
+    for i in range(R // 2):
+        if vec is f32v:
+            t[2 * i] = zip_lanes_low_f32(r[i], r[i + R // 2])
+            t[2 * i + 1] = zip_lanes_high_f32(r[i], r[i + R // 2])
+        else:
+            t[2 * i] = zip_lanes_low_f64(r[i], r[i + R // 2])
+            t[2 * i + 1] = zip_lanes_high_f64(r[i], r[i + R // 2])
+    for i in range(R):
+        r[i] = t[i]
+
+
 cdef inline void load_rows(vec *r, const int R, const vec *rows, Py_ssize_t pitch) noexcept nogil:
     cdef int i
     for i in range(R):
         r[i] = (<const vec *> (<const char *> rows + i * pitch))[0]
 
 
+cdef inline void transpose_lanes(vec *r, const vec *rows, Py_ssize_t pitch) noexcept nogil:
+    # 8 rows of a vector of at most 32 bytes to columns of 8, by squares that fill 16 bytes a row: E rows by E columns.
+    # The halves of longer vectors change places first, and then nothing has to cross from one 16 bytes to others: one
+    # instruction interleaves two vectors so, where the whole of them takes two.
+    cdef:
+        int E = 16 // (sizeof(f32) if vec is f32v else sizeof(f64))
+        int VL = E * (VECTOR_BYTES // 16)
+        int parts = 8 // VL  # vectors of a column
+        vec t[8]
+        vec *square
+        int i, part, first
+    load_rows(t, 8, rows, pitch)
+    if VECTOR_BYTES == 32:
+        for part in range(parts):
+            for i in range(part * VL, part * VL + E):
+                if vec is f32v:
+                    r[i], r[i + E] = low_halves_f32(t[i], t[i + E]), high_halves_f32(t[i], t[i + E])
+                else:
+                    r[i], r[i + E] = low_halves_f64(t[i], t[i + E]), high_halves_f64(t[i], t[i + E])
+        for i in range(8):
+            t[i] = r[i]
+    for first in range(0, 8, 4):
+        square = t + first
+        if vec is f32v:
+            interleave_lanes(square, 4)
+            interleave_lanes(square, 4)
+        else:
+            interleave_lanes(square, 2)
+            interleave_lanes(square + 2, 2)
+    for part in range(parts):
+        for i in range(VL):
+            r[i * parts + part] = t[part * VL + i]
+
+
 cdef inline void transpose8_vec(vec *r, const vec *rows, Py_ssize_t pitch) noexcept nogil:
-    load_rows(r, 8, rows, pitch)
+    # To VL columns of 8, one after the other.
+    if VECTOR_BYTES <= 32:
+        transpose_lanes(r, rows, pitch)
+        return
+    load_rows(r, 8, rows, pitch)  # each column is half of a vector
     interleave(r, 8)
     interleave(r, 8)
     interleave(r, 8)
 
 
 cdef inline void transpose8(const real *rows, Py_ssize_t pitch, real *columns) noexcept nogil:
-    # 8 rows of VL elements, `pitch` bytes apart, become VL columns of 8, one after the other: after three rotations
-    # the bits of the row's number stand last.
+    # 8 rows of VL elements, `pitch` bytes apart, become VL columns of 8, one after the other.
     cdef:
         f32v r32[8]
         f64v r64[8]
@@ -320,15 +413,18 @@ cdef inline void transpose_octets_to(
     cdef:
         f32o r[8]
         f32o t[8]
-        int i, _step
+        int i, first
     for i in range(8):
-        r[i] = (<const f32o *> (<const char *> rows + i * pitch))[0]
-    for _step in range(3):
-        for i in range(4):
-            t[2 * i] = zip_low_f32o(r[i], r[i + 4])
-            t[2 * i + 1] = zip_high_f32o(r[i], r[i + 4])
-        for i in range(8):
-            r[i] = t[i]
+        t[i] = (<const f32o *> (<const char *> rows + i * pitch))[0]
+    for i in range(4):
+        r[i], r[i + 4] = low_halves_f32o(t[i], t[i + 4]), high_halves_f32o(t[i], t[i + 4])
+    for first in range(0, 8, 4):
+        for i in range(first, first + 2):
+            t[2 * i - first] = zip_lanes_low_f32o(r[i], r[i + 2])
+            t[2 * i - first + 1] = zip_lanes_high_f32o(r[i], r[i + 2])
+        for i in range(first, first + 2):
+            r[2 * i - first] = zip_lanes_low_f32o(t[i], t[i + 2])
+            r[2 * i - first + 1] = zip_lanes_high_f32o(t[i], t[i + 2])
     for i in range(8):
         (<f32o *> (columns + i * column_pitch))[0] = r[i]
 
