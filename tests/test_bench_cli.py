@@ -68,6 +68,8 @@ def without(monkeypatch: pytest.MonkeyPatch, *modules: str) -> None:
         (["--overhead", "--csv", "x.csv"], "--csv x.csv: not with --overhead, whose tables --json and --markdown take"),
         (["tiny", "--overhead"], "tiny: not with --overhead, which times layers of its own"),
         (["tiny", "unet", "--import-time"], "tiny unet: not with --import-time, which imports"),
+        (["--overhead", "--batch", "8"], "--batch 8: not with --overhead, which times layers of its own"),
+        (["--import-time", "--threads", "2"], "--threads 2: not with --import-time, which imports"),
         ([*ONE, "--against", BUILD, "--import-time"], f"--against {BUILD}: not with --import-time"),
         ([*ONE, "--filter", "("], "--filter '('"),
         ([*ONE, "--filter", "conv"], "leaves none of 36 layers"),

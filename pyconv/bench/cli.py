@@ -42,11 +42,12 @@ SPECIAL = {
 }
 
 
-# Those that do not look at the layers that are asked for.
+# Those that do not look at the layers that are asked for, nor at the options that say how to run them.
 _WITHOUT_LAYERS = {
     "overhead": "which times layers of its own",
     "import_time": "which imports and computes nothing",
 }
+_OF_LAYERS = ("filter", "batch", "threads", "layout", "weights")
 _DEFAULT = ["resnet50"]
 
 
@@ -182,7 +183,8 @@ def _ended_as_by_ctrl_c() -> Iterator[None]:
 
 
 def _main(arguments: Sequence[str]) -> int:
-    options = parser().parse_args(arguments)
+    known = parser()
+    options = known.parse_args(arguments)
     if options.list:
         print_presets()
         return OK
@@ -203,8 +205,12 @@ def _main(arguments: Sequence[str]) -> int:
         builds = [peer.name for peer in peers if is_build(peer.name)]
         if builds and options.import_time:
             raise BenchError(f"--against {builds[0]}: not with --import-time, which imports this build only")
-        if options.layers is not _DEFAULT and _WITHOUT_LAYERS.keys() >= {*modes}:
-            raise BenchError(f"{' '.join(options.layers)}: not with {mode}, {_WITHOUT_LAYERS[modes[0]]}")
+        if _WITHOUT_LAYERS.keys() >= {*modes}:
+            needless = [] if options.layers is _DEFAULT else [" ".join(options.layers)]
+            given = ((name, getattr(options, name)) for name in _OF_LAYERS)
+            needless += [f"--{name} {value}" for name, value in given if value != known.get_default(name)]
+            if needless:
+                raise BenchError(f"{needless[0]}: not with {mode}, {_WITHOUT_LAYERS[modes[0]]}")
     threads = selection.threads_of("1" if options.threads is None else options.threads)
     counts = scaling.thread_counts() if options.threads is None else threads
     if options.scaling and len(counts) == 1:
