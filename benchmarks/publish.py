@@ -81,12 +81,16 @@ def brief(runs: Sequence[Run], folder: str) -> str:
     table = in_markdown(titles, lines, [title in ("network", "peers") for title in titles])
     lost = _lost_rows(everything)
     worst = [
-        f"{number(row.fastest_ratio, 2)} {_named(row.name or shape(row.layer), row.settings)} ({row.fastest_peer()})"
+        f"{number(row.fastest_ratio, 2)} {_named(_title_of(row), row.settings)} ({row.fastest_peer()})"
         for row in lost[:MOST_TOLD]
     ]
     told = _wrapped(f"{_head(everything, lost, MOST_TOLD)} {'; '.join(worst)}{'.' if worst else ''}")
     parts = [f"### {_title(everything)}", f"{_when(runs)}.", table, told, _pictures(everything, f"{RESULTS}/{folder}")]
     return "\n\n".join(part for part in parts if part)
+
+
+def _title_of(row: Row) -> str:
+    return " ".join(filter(None, [row.network, row.name or shape(row.layer)]))
 
 
 def _named(name: str, settings: Settings) -> str:
@@ -149,7 +153,9 @@ def _caption(runs: Sequence[Run], everything: Run, shared: Sequence[str], *, den
     if dense:
         explained += f" Dense: {DENSE_CHANNELS} channels or more in and out of each group."
     if everything.peers():
-        explained += " Peers: their median time by pyconv's, above 1 pyconv is faster."
+        explained += (
+            " Peers: their median time by pyconv's, above 1 pyconv is faster, over the layers that they take part in."
+        )
     if everything.approximate():
         explained += f" {APPROXIMATE} computes another, less accurate result and is never the fastest peer."
     paragraphs.append(explained)

@@ -54,6 +54,7 @@ def without(monkeypatch: pytest.MonkeyPatch, *modules: str) -> None:
         ([*ONE, "--batch", "0"], "--batch '0': numbers of at least 1 are expected"),
         ([*ONE, "--rounds", "0"], "--rounds: '0'"),
         ([*ONE, "--max-seconds", "soon"], "--max-seconds: 'soon'"),
+        ([""], "unknown layers ''"),
         ([*ONE, "--isa", "x86-64-v9"], "'x86-64-v9'; did you mean 'x86-64-v"),
         ([*ONE, "--dtype", "f8"], "'f8'"),
         ([*ONE, "--dtype", "s32"], "add --weights unpacked"),

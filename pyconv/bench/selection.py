@@ -53,7 +53,7 @@ def _layers_of(word: str) -> tuple[list[Layer], list[str]]:
         return onnx_model.read(word)
     if looks_like_descriptor(word):
         return [parse(word)], []
-    if Path(word).exists() or "/" in word or "." in word:
+    if (word and Path(word).exists()) or "/" in word or "." in word:
         return read(word)
     raise unknown("layers", word, [*presets.NAMES, presets.ALL])
 
