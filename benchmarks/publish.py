@@ -16,7 +16,7 @@ import re
 import sys
 import textwrap
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import TypeAlias
@@ -42,7 +42,7 @@ RESULTS = "benchmarks/results"
 BEGIN, END = "<!-- performance -->", "<!-- /performance -->"
 MOST_LOST = 15
 MOST_TOLD = 8  # of them, in the README
-USUAL = {"batch": 1, "threads": 1, "dtype": "f32", "layout": "nchw", "weights": "packed", "evicted": 0}
+USUAL = Settings(batch=1, threads=1, dtype="f32", layout="nchw", weights="packed", isa="")  # on a machine's first ISA
 TOGETHER, DENSE = "*together*", "*dense ones*"
 DENSE_CHANNELS = 32  # in and out of each group, at least
 WIDTH = 120
@@ -69,19 +69,20 @@ def merged(runs: Sequence[Run]) -> Run:
 def brief(runs: Sequence[Run], folder: str) -> str:
     """Write the part of one machine in the README."""
     everything = merged(runs)
+    usual = replace(USUAL, isa=everything.rows[0].settings.isa)
     titles = ["network", "layers", "% of peak", "peers", "fastest of them", "lost"][: None if everything.peers() else 3]
     groups = [(run, *group) for run in runs for group in run.groups().items()]
     lines = []
-    for run, (network, settings), rows in sorted(groups, key=lambda group: len(_unusual(group[1][1]))):
+    for run, (network, settings), rows in sorted(groups, key=lambda group: len(_unusual(group[1][1], usual))):
         summary = run.summary(rows)
         peers = dict.fromkeys(peer for row in rows for peer in row.peers)
-        cells = [_named(network, settings), str(summary.rows), percents(summary.percent_of_peak)]
+        cells = [_named(network, settings, usual), str(summary.rows), percents(summary.percent_of_peak)]
         cells += [", ".join(peers) or NOTHING, ratios(summary.fastest), str(summary.lost)]
         lines.append(cells[: len(titles)])
     table = in_markdown(titles, lines, [title in ("network", "peers") for title in titles])
     lost = _lost_rows(everything)
     worst = [
-        f"{number(row.fastest_ratio, 2)} {_named(_title_of(row), row.settings)} ({row.fastest_peer()})"
+        f"{number(row.fastest_ratio, 2)} {_named(_title_of(row), row.settings, usual)} ({row.fastest_peer()})"
         for row in lost[:MOST_TOLD]
     ]
     told = _wrapped(f"{_head(everything, lost, MOST_TOLD)} {'; '.join(worst)}{'.' if worst else ''}")
@@ -93,13 +94,13 @@ def _title_of(row: Row) -> str:
     return " ".join(filter(None, [row.network, row.name or shape(row.layer)]))
 
 
-def _named(name: str, settings: Settings) -> str:
+def _named(name: str, settings: Settings, usual: Settings) -> str:
     """Add to a name what is not as usual."""
-    return ", ".join(filter(None, [name or NOTHING, settings.describe(_unusual(settings))]))
+    return ", ".join(filter(None, [name or NOTHING, settings.describe(_unusual(settings, usual))]))
 
 
-def _unusual(settings: Settings) -> list[str]:
-    return [name for name, value in USUAL.items() if getattr(settings, name) != value]
+def _unusual(settings: Settings, usual: Settings) -> list[str]:
+    return [name for name, value in asdict(usual).items() if getattr(settings, name) != value]
 
 
 def detailed(runs: Sequence[Run], folder: str) -> str:
@@ -249,7 +250,7 @@ def main(arguments: Sequence[str] | None = None, root: Path = ROOT) -> int:
     options = parser.parse_args(arguments)
     try:
         return _update(root, check=options.check)
-    except ValueError as error:
+    except (OSError, ValueError) as error:
         print(f"publish: {error}", file=sys.stderr)
         return 2
 
@@ -284,9 +285,9 @@ def _update(root: Path, check: bool) -> int:
             pictures[folder / "ratios.png"] = partial(plot.draw_ratios, everything)
     if check:
         old = [path.name for path, text in texts.items() if path.read_text(encoding="utf-8") != text]
-        old += [picture.name for picture in pictures if not picture.exists()]
+        old += [f"{picture.parent.name}/{picture.name}" for picture in pictures if not picture.exists()]
         if old:
-            print(f"{', '.join(old)}: out of date, run python benchmarks/publish.py", file=sys.stderr)
+            print(f"{', '.join(old)}: out of date or missing, run python benchmarks/publish.py", file=sys.stderr)
         return bool(old)
     if not plot.available():
         raise ValueError("the pictures need matplotlib: pip install matplotlib")

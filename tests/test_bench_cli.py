@@ -70,6 +70,7 @@ def without(monkeypatch: pytest.MonkeyPatch, *modules: str) -> None:
         (["tiny", "--overhead"], "tiny: not with --overhead, which times layers of its own"),
         (["tiny", "unet", "--import-time"], "tiny unet: not with --import-time, which imports"),
         (["--overhead", "--batch", "8"], "--batch 8: not with --overhead, which times layers of its own"),
+        (["--import-time", "--isa", "x86-64-v2"], "--isa x86-64-v2: not with --import-time, which imports"),
         (["--import-time", "--threads", "2"], "--threads 2: not with --import-time, which imports"),
         ([*ONE, "--against", BUILD, "--import-time"], f"--against {BUILD}: not with --import-time"),
         ([*ONE, "--filter", "("], "--filter '('"),

@@ -67,6 +67,9 @@ def test_a_wrong_file_is_one_line(root: Path, broken: str, capsys: pytest.Captur
     (root / broken).write_text("nothing")
     assert publish.main([], root) == 2
     assert capsys.readouterr().err.count("\n") == 1
+    (root / PAGES[0]).unlink()
+    assert publish.main(["--check"], root) == 2
+    assert capsys.readouterr().err.count("\n") == 1
 
 
 def test_without_runs_there_is_nothing_to_write(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -88,6 +91,9 @@ def test_the_readme_has_a_line_for_each_group_the_usual_ones_first() -> None:
     text = publish.brief([eight, a_run(networks=("vgg16", "resnet50"))], "one")
     labels = [line.split("|")[1].strip() for line in text.splitlines() if line.startswith("| ")]
     assert labels == ["network", "vgg16", "resnet50", "vgg16, batch 8", "vgg16, 2 threads, nhwc"]
+    text = publish.brief([a_run((SETTINGS, replace(SETTINGS, isa="x86-64-v2")), networks=("vgg16",))], "one")
+    assert "| vgg16 |" in text
+    assert "| vgg16, x86-64-v2 |" in text
     assert "ncnn" not in text
 
 

@@ -42,12 +42,13 @@ SPECIAL = {
 }
 
 
-# Those that do not look at the layers that are asked for, nor at the options that say how to run them.
+# Those that do not look at the layers that are asked for, and the options that mean nothing to them either.
 _WITHOUT_LAYERS = {
     "overhead": "which times layers of its own",
     "import_time": "which imports and computes nothing",
 }
 _OF_LAYERS = ("filter", "batch", "threads", "layout", "weights")
+_NEEDLESS = {"overhead": _OF_LAYERS, "import_time": (*_OF_LAYERS, "dtype", "isa")}
 _DEFAULT = ["resnet50"]
 
 
@@ -207,7 +208,7 @@ def _main(arguments: Sequence[str]) -> int:
             raise BenchError(f"--against {builds[0]}: not with --import-time, which imports this build only")
         if _WITHOUT_LAYERS.keys() >= {*modes}:
             needless = [] if options.layers is _DEFAULT else [" ".join(options.layers)]
-            given = ((name, getattr(options, name)) for name in _OF_LAYERS)
+            given = ((name, getattr(options, name)) for name in _NEEDLESS[modes[0]])
             needless += [f"--{name} {value}" for name, value in given if value != known.get_default(name)]
             if needless:
                 raise BenchError(f"{needless[0]}: not with {mode}, {_WITHOUT_LAYERS[modes[0]]}")
