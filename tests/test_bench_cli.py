@@ -301,7 +301,7 @@ def test_special_modes(tmp_path: Path) -> None:
     assert all(number > 0 for number in special["denormals"]["rows"][0][3:])
     peak, scratch = special["memory"]["rows"][0][4], special["memory"]["rows"][0][6]
     assert 0 <= peak < scratch + 512
-    assert all(0 < row[-1] < 120 for row in special["tiles"]["rows"])
+    assert all(row[-1] > 0 for row in special["tiles"]["rows"])
 
 
 def test_imports_are_timed_as_installations_have_them_compiled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -347,10 +347,10 @@ def test_what_was_measured_is_kept(tmp_path: Path, end: Callable[[int], None]) -
         time.sleep(patience)
         end(process.pid)
         out, err = process.communicate(timeout=60)
-        assert process.returncode == cli.INTERRUPTED
-        assert "Traceback" not in err
-        if record.exists():
+        if record.exists():  # else it was still importing
             break
+    assert process.returncode == cli.INTERRUPTED
+    assert "Traceback" not in err
     (row,) = Run.read_json(record).rows
     assert row.partial
     assert row.pyconv.seconds
