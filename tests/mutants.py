@@ -74,6 +74,9 @@ SAME_RESULTS = {
     "t.overhang = min(t.overhang, overhang_of(p, t.n_ow))": "lanes past a row are dropped, whatever they have read",
     "if not (n_threads == 1):": "one thread can be a team, and a team's tasks can be done by one thread",
     "if not (real is f32):": "in `copy_pixels`, whose vectors are copied whatever they are of",
+    "p.rows.pad == p.cols.pad == 0 and (p.oh - 1) * p.sh < p.rows.extent and (p.ow + 1) * p.sw < p.cols.extent": (
+        "fewer maps of a 1x1 kernel count as inside the image: the same bits from a strip"
+    ),
     "if bottom <= top or right - left <= width:": "the narrowest task of rectangles goes by way of the strip",
     "if not (overhang):": "lanes past a row are dropped, whatever they have read",
     "bint whole = t.n_ow > VL and fits_output(call, t, 0, VL, sizeof(real))": "a row of one vector may have a buffer",
