@@ -21,6 +21,7 @@ from functools import partial
 from pathlib import Path
 from typing import TypeAlias
 
+from pyconv._words import counted
 from pyconv.bench import plot
 from pyconv.bench.descriptor import parse
 from pyconv.bench.record import Row, Run, Settings, Yardstick
@@ -141,7 +142,7 @@ def _caption(runs: Sequence[Run], everything: Run, shared: Sequence[str], *, den
     """Say where, when, with what and how it was measured, and how to read the table."""
     versions = ", ".join(f"{name} {version}" for name, version in everything.versions.items())
     peaks = "; ".join(
-        f"{y.isa} {y.dtype}, {y.threads} thread{'s' if y.threads != 1 else ''}: {digits(y.peak_best_decile)} GFLOP/s "
+        f"{y.isa} {y.dtype}, {counted(y.threads, 'thread')}: {digits(y.peak_best_decile)} GFLOP/s "
         f"of multiply-adds, {digits(y.bandwidth)} GB/s copied"
         for y in everything.yardsticks
     )

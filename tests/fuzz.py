@@ -156,10 +156,8 @@ def loaded(old: dict[str, np.ndarray], entries: Any, strict: bool, assign: bool)
     demand(isinstance(entries, Mapping) and (not strict or entries.keys() == old.keys()))
     new = {name: readable(entries[name]) if name in entries else old[name] for name in old}
     for name, value in new.items():
-        dtype = value.dtype.name if assign else old[name].dtype
-        demand(value.shape == old[name].shape)
-        demand(dtype in FLOATS if assign else np.can_cast(value.dtype, dtype, "same_kind"))
-        new[name] = value.astype(dtype)
+        demand(not assign or value.dtype.name in FLOATS)
+        new[name] = assigned(value, old[name].shape, value.dtype.name if assign else old[name].dtype)
     demand(len({value.dtype for value in new.values()}) == 1)
     return new
 
@@ -369,17 +367,23 @@ def change(choice: Choice, layer: Any, axes: int, given: list[Any]) -> Any:
     return layer
 
 
-def function_calls(
-    choice: Choice,
-    x: Operand,
-    axes: int,
-    channels: tuple[int, int],
-    kernel: Ints,
-    dtype: str,
-    given: list[Any],
-) -> Iterator[Any]:
-    bias = choice.operand(channels[1:], dtype) if choice.ConsumeBool() else Operand(None)
-    operands = [x, choice.operand((*channels[::-1], *kernel), dtype), bias]
+class Problem(NamedTuple):
+    """What a function and a layer are both given."""
+
+    x: Operand
+    axes: int
+    ic: int
+    oc: int
+    groups: int
+    kernel: Ints
+    dtype: str
+    given: list[Any]
+
+
+def function_calls(choice: Choice, problem: Problem) -> Iterator[Any]:
+    x, axes, ic, oc, groups, kernel, dtype, given = problem
+    bias = choice.operand((oc,), dtype) if choice.ConsumeBool() else Operand(None)
+    operands = [x, choice.operand((oc, ic // groups, *kernel), dtype), bias]
     for _ in range(choice.number(1, 5)):
         values = [each.value for each in operands]
         call = partial(FUNCTIONS[axes - 1], *values, *given[:4], padding_mode=given[4])
@@ -387,16 +391,9 @@ def function_calls(
         axes = vary(choice, operands, axes, given)
 
 
-def layer_calls(
-    choice: Choice,
-    x: Operand,
-    axes: int,
-    channels: tuple[int, int],
-    kernel: Ints,
-    dtype: str,
-    given: list[Any],
-) -> Iterator[Any]:
-    channels = [choice.mostly(n, (*ODD, *EDGES)) for n in channels]
+def layer_calls(choice: Choice, problem: Problem) -> Iterator[Any]:
+    x, axes, ic, oc, _, kernel, dtype, given = problem
+    channels = [choice.mostly(n, (*ODD, *EDGES)) for n in (ic, oc)]
     last = choice.mostly(None, ("cpu", "gpu", 0)), choice.mostly(dtype if dtype in FLOATS else None, ODD_DTYPES)
     kernels = choice.of((kernel, choice.setting(1, 4, axes)))
     arguments = (*channels, kernels, *given[:4], choice.ConsumeBool(), given[4], *last)
@@ -423,12 +420,10 @@ def one_input(data: bytes) -> None:
     x = choice.operand((*choice.of(((1,), (), (0,), (3,))), ic, *pixels), choice.of((dtype, dtype, "uint8", "bool")))
     given = [choice.setting_at(at, axes) for at in range(3)]
     given += [choice.mostly(groups, (*ODD, *EDGES)), choice.mostly(choice.of(list(MODES)), ODD)]
+    problem = Problem(x, axes, ic, oc, groups, kernel, dtype, given)
     _execute.CACHES = choice.of(CACHES)
     with forced(choice.of(pyconv.available_isas())):
-        if choice.ConsumeBool():
-            results = function_calls(choice, x, axes, (ic // groups, oc), kernel, dtype, given)
-        else:
-            results = layer_calls(choice, x, axes, (ic, oc), kernel, dtype, given)
+        results = (function_calls if choice.ConsumeBool() else layer_calls)(choice, problem)
         kept = [(result, result.tobytes()) for result in results if result is not None]
     assert all(result.tobytes() == was for result, was in kept), "a later call wrote where an earlier result is"
 
