@@ -21,20 +21,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from pyconv._line import Line, lay_flat, lay_out, length_of
+from pyconv._prices import L2_STREAM, even_tails, tile_cycles
 from pyconv._problem import ConvProblem
 from pyconv._shares import Shares, share_out
-from pyconv._tiles import (
-    CACHE_LINE,
-    L2_STREAM,
-    PAGE,
-    Caches,
-    Tile,
-    ceil_div,
-    even_tails,
-    item_size,
-    round_up,
-    tile_cycles,
-)
+from pyconv._tiles import CACHE_LINE, PAGE, Caches, Tile, ceil_div, item_size, round_up
 
 _NEIGHBOURS = 4 * CACHE_LINE  # bytes that are gathered together: prefetchers bring in neighbouring lines
 
@@ -77,7 +67,7 @@ def choose_blocks(
     icg, g, n_oc_blk = p.ic // p.g, tile.groups(p), tile.n_oc_blk(p)
     slot = _slot(p, tile, caches) if tile.role == "dc" else 1
     g_strip = _groups_of_a_strip(p, tile, caches, threads) if x_channels_last else 1
-    oh_blk, ow_blk, ic_blk = _strip(p, tile, caches, slot, g_strip)
+    oh_blk, ow_blk, ic_blk = _strip(p, tile, caches, slot, g_strip, x_channels_last)
     g_blk = g_strip
     # Channels that are neighbours in the output, and come one at a time, find its lines in the cache.
     beside = tile.role == "dw" and channels_last
@@ -157,10 +147,12 @@ def _col_axis(p: ConvProblem, ow_blk: int, slot: int, overhang: int) -> tuple[in
 def _slot(p: ConvProblem, tile: Tile, caches: Caches) -> int:
     """Return how many channels lie side by side in the strip, under channel vectors.
 
-    So many vectors of neighbouring channels together as leave a strip as tall as the kernel four times over.
+    So many vectors of neighbouring channels together as leave a strip as tall as the kernel four times over, and that
+    not much larger than the first level cache, where the lines of one vector lie as far apart (measured, 7x7 kernels on
+    56 pixels, 2 MiB of L2: 30 %).
     """
     window = min(p.ih + p.pt + p.pb, 4 * p.kh * p.dh) * min(p.iw + p.pl + p.pr, p.ow * p.sw + p.kw * p.dw)
-    fitting = caches.l2 // 4 // (window * tile.vector_bytes)
+    fitting = min(caches.l2 // 4, 4 * caches.l1) // (window * tile.vector_bytes)
     return tile.lanes * max(1, min(tile.n_oc_blk(p), _NEIGHBOURS // tile.vector_bytes, fitting))
 
 
@@ -221,6 +213,17 @@ _FAR = 5  # times that cache, its strip at most
 _FARTHEST = 5 << 19  # bytes of it at most, of the 4 MiB that scratch may take
 
 
+def _time_in_pieces(p: ConvProblem, tile: Tile, piece: int) -> float:
+    """Cycles that a row of scalars takes for one tap, in pieces of so many pixels, each in tiles of its own."""
+    shape = tile.NV, tile.NV, tile.vector_bytes, tile.fmas
+
+    def time(pixels: int) -> float:
+        return sum(tiles * tile_cycles(m, *shape) for m, tiles in even_tails(pixels, tile.largest)) if pixels else 0
+
+    whole, rest = divmod(p.ow, piece)
+    return whole * time(piece) + time(rest)
+
+
 def _shorter(p: ConvProblem, tile: Tile, caches: Caches, n: int) -> int:
     """Return in how many pieces rows are cut, at least n, under kernels that are wider than one column.
 
@@ -235,14 +238,8 @@ def _shorter(p: ConvProblem, tile: Tile, caches: Caches, n: int) -> int:
     in_passes = _comes_in_passes(p, tile, caches)
     of_a_slice = _slice(p, tile, caches, p.ic // p.g, x_channels_last=False)
 
-    def time(pixels: int) -> float:
-        shape = tile.NV, tile.NV, tile.vector_bytes, tile.fmas
-        return sum(tiles * tile_cycles(m, *shape) for m, tiles in even_tails(pixels, tile.largest))
-
-    def cut(n: int) -> float:
-        piece = ceil_div(p.ow, n)
-        whole, rest = divmod(p.ow, piece)
-        return whole * time(piece) + (time(rest) if rest else 0)
+    def time(n: int) -> float:
+        return _time_in_pieces(p, tile, ceil_div(p.ow, n))
 
     def is_short(n: int) -> bool:
         ow_blk = ceil_div(p.ow, n)
@@ -253,21 +250,23 @@ def _shorter(p: ConvProblem, tile: Tile, caches: Caches, n: int) -> int:
     least, most = n, ceil_div(p.ow, tile.largest)
     if not is_short(n) and most > n and is_short(most):
         least += largest(most - n, lambda k: not is_short(n + k - 1))
-    return next((k for k in range(least, 2 * least) if cut(k) <= 1.02 * cut(n)), n)
+    return next((k for k in range(least, 2 * least) if time(k) <= 1.02 * time(n)), n)
 
 
-def _is_sparse(p: ConvProblem, tile: Tile, caches: Caches) -> bool:
+def _is_sparse(p: ConvProblem, tile: Tile, caches: Caches, x_channels_last: bool = False) -> bool:
     """Tell whether rows are to be short, and to fill their cache lines.
 
     Under oc-vector a tile reads a line of pixels for each channel, beside its vectors of weights: where the first level
     cache holds no more than one tile's, the next tile fetches its neighbours from lines that follow one another, two of
     them at most (measured: 3 to 30 %, the more the worse the lines of a channel fit those of the cache). Longer rows
     come in panels (`_columns`; measured, 49 pixels: 8 to 35 %; of rows of 28, panels lose 0 to 10 %). Rows of points
-    that are a stride apart follow one another, and their channels come in slices (`_slice`).
+    that are a stride apart follow one another, and their channels come in slices (`_slice`). Where channels are
+    neighbours in the image, a pixel's lines follow one another, too.
     """
     a_channel = CACHE_LINE + tile.NV * tile.vector_bytes
     deep = p.ic // p.g * a_channel > caches.l1
-    return tile.role == "oc" and p.kw == 1 and deep and not _are_points_apart(p)
+    dense = _are_points_apart(p) or (x_channels_last and p.kh == 1)
+    return tile.role == "oc" and p.kw == 1 and deep and not dense
 
 
 def _are_points_apart(p: ConvProblem) -> bool:
@@ -280,7 +279,9 @@ def _may_be_flat(p: ConvProblem, tile: Tile, caches: Caches) -> bool:
     return p.of_patches and tile.role in ("oc", "ow") and not _is_sparse(p, tile, caches)
 
 
-def _strip(p: ConvProblem, tile: Tile, caches: Caches, slot: int, g_strip: int) -> tuple[int, int, int]:
+def _strip(
+    p: ConvProblem, tile: Tile, caches: Caches, slot: int, g_strip: int, x_channels_last: bool
+) -> tuple[int, int, int]:
     """``(oh_blk, ow_blk, ic_blk)``: a strip within its share of L2, of rows as long as can be.
 
     A quarter of L2 leaves room for the weights that stream past the strip, and for the pixels of the next one. The rows
@@ -292,14 +293,14 @@ def _strip(p: ConvProblem, tile: Tile, caches: Caches, slot: int, g_strip: int) 
     Weights that L2 cannot hold are fetched again, from beyond it, for every block. Where they are more than twice its
     size, a strip may take all of it for up to so many pixels as are worth that, and half of it for more (measured: a
     strip of half instead of nearly all takes 1 to 4 % less time, of 100 pixels 2 % more, of 64 6 %); of scalars of
-    pixels under kernels of one row all of it, where they are larger than it and that makes it the whole image. Vectors
-    of pixels under a kernel of one row may take half of it where the weights are more than half (measured, 512 KiB of
-    L2, weights of 1 to 9 MiB: 3x3 kernels gain 5 to 15 %, 1x1 kernels up to 20 %, the more the farther away the weights
-    are). And a whole map of few pixels may lie beyond it, where taps share pixels: each block of output channels reads
-    it once and in order, a pixel for several taps of all its lanes, and the weights come once, instead of the pixels
-    once and the weights for every part of the map (measured, strips of 1.1 to 4.3 times 512 KiB, weights of 2 to 37
-    MiB: up to 24 % less time, float64 up to 34 %, weights packed in every call up to 38 %; maps of 576 pixels and more
-    take 0 to 3 % more).
+    pixels under kernels of one row all of it, where they are larger than it and that makes it the whole image; if they
+    are points a stride apart, half of it (measured, float64, 4 MiB of weights: 26 %). Vectors of pixels under a kernel
+    of one row may take half of it where the weights are more than half (measured, 512 KiB of L2, weights of 1 to 9 MiB:
+    3x3 kernels gain 5 to 15 %, 1x1 kernels up to 20 %, the more the farther away the weights are). And a whole map of
+    few pixels may lie beyond it, where taps share pixels: each block of output channels reads it once and in order, a
+    pixel for several taps of all its lanes, and the weights come once, instead of the pixels once and the weights for
+    every part of the map (measured, strips of 1.1 to 4.3 times 512 KiB, weights of 2 to 37 MiB: up to 24 % less time,
+    float64 up to 34 %, weights packed in every call up to 38 %; maps of 576 pixels and more take 0 to 3 % more).
 
     Rows are cut, into whole tiles of `unit` pixels, only where L2 does not hold so many of them, or where tiles would
     sweep over many pages (`_shorter`): every cut is a line of the output that is fetched and written twice, and the
@@ -308,7 +309,7 @@ def _strip(p: ConvProblem, tile: Tile, caches: Caches, slot: int, g_strip: int) 
     it (measured, 3x3 and 5x5 kernels of 640 to 2048 channels: 1 to 29 %).
     """
     unit, overhang = tile.pixels, tile.overhang
-    longest = _LONGEST * _line(p) if _is_sparse(p, tile, caches) else p.ow
+    longest = _LONGEST * _line(p) if _is_sparse(p, tile, caches, x_channels_last) else p.ow
     l2 = caches.l2 // item_size(p) // slot
     icg = p.ic // p.g if slot == 1 else 1
     weights = p.oc // p.g * icg * p.kh * p.kw
@@ -316,7 +317,8 @@ def _strip(p: ConvProblem, tile: Tile, caches: Caches, slot: int, g_strip: int) 
     if g_strip > 1:
         most = share = half
     elif p.kh == 1 or slot > 1:
-        most = half = share = l2 // 2 if slot == 1 and overhang and weights > l2 // 2 else share
+        apart = _are_points_apart(p) and not x_channels_last and weights > l2
+        most = half = share = l2 // 2 if slot == 1 and ((overhang and weights > l2 // 2) or apart) else share
         if slot == 1 and not overhang and weights >= l2 and p.oh * icg * length_of(*_col_axis(p, p.ow, slot, 0)) <= l2:
             most, half, share, longest = l2, l2, l2, p.ow
     elif weights > _HEAVY * l2:
@@ -338,8 +340,12 @@ def _strip(p: ConvProblem, tile: Tile, caches: Caches, slot: int, g_strip: int) 
     whole = largest(units, lambda n: slots(least, min(n * unit, p.ow)) * channels <= most * icg)
     n_ow_blk = max(ceil_div(units, whole), ceil_div(p.ow, longest))
     n_ow_blk = _shorter(p, tile, caches, n_ow_blk)
-    # Vectors of pixels fill whole tiles; scalars are as good in tiles of about as many.
-    ow_blk = min(p.ow, ceil_div(units, n_ow_blk) * unit if overhang else ceil_div(p.ow, n_ow_blk))
+    # Vectors of pixels fill whole tiles; scalars may be as good in tiles of about as many (measured, pieces of 66, 50
+    # and 26 pixels: those of 68, 52 and 28 take 1 to 5 % less).
+    ow_blk = even = ceil_div(p.ow, n_ow_blk)
+    full = min(p.ow, ceil_div(units, n_ow_blk) * unit)
+    if overhang or _time_in_pieces(p, tile, full) < _time_in_pieces(p, tile, even):
+        ow_blk = full
     oh_blk = max(least, largest(p.oh, lambda n: slots(n, ow_blk) <= share))
     oh_blk = max(oh_blk, largest(min(p.oh, ceil_div(worth, ow_blk)), lambda n: slots(n, ow_blk) <= most))
     if p.ic == p.g and slot == 1:
@@ -379,7 +385,7 @@ def _columns(
     # twice the time).
     column = p.ic // p.g * p.kh * item_size(p)
     long = tile.role == "oc" and p.kw == p.kh == 1 and ow_blk > _LONGEST * _line(p)
-    sparse = _is_sparse(p, tile, caches)
+    sparse = _is_sparse(p, tile, caches, x_channels_last)
     if tile.has_panels(p, caches) or (long and (sparse or (column * ow_blk > caches.l1 // 2 and not x_channels_last))):
         return tile.pixels, lay_out(*_col_axis(p, tile.pixels, slot, 0))
     if sparse and ow_blk > _line(p):

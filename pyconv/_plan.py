@@ -4,7 +4,7 @@ A plan is a value: a pure function of (problem, tile table, cache sizes, thread 
 data or compiled code, printable and testable. It decides everything that the kernel then only carries out. No decision
 can change a bit of the result (_tile.pxd), only the time and the scratch.
 
-**Tile.** The cheapest of those that the build offers (_tiles.py).
+**Tile.** The cheapest of those that the build offers (_tiles.py, _prices.py).
 
 **Blocks.** Which pixels and channels a task takes, and in which portions it sums them (_blocks.py).
 """
@@ -16,8 +16,9 @@ from functools import lru_cache
 
 from pyconv import _dtypes
 from pyconv._blocks import Blocks, choose_blocks, useful_flops, worthwhile
+from pyconv._prices import choose_tile
 from pyconv._problem import ConvProblem
-from pyconv._tiles import CACHE_LINE, PAGE, Caches, Tile, TileTable, ceil_div, choose_tile, item_size, round_up
+from pyconv._tiles import CACHE_LINE, PAGE, Caches, Tile, TileTable, ceil_div, item_size, round_up
 from pyconv._words import counted
 
 _ROWS_HELD = 48  # whole transpositions of 16 rows, and whole tiles of 3, 4, 6 and 8 pixels; of 14, 42 rows

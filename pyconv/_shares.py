@@ -18,8 +18,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from pyconv._prices import GATHER, needed_parts, ways_to_part
 from pyconv._problem import ConvProblem
-from pyconv._tiles import GATHER, Caches, Tile, ceil_div, item_size, needed_parts, ways_to_part
+from pyconv._tiles import Caches, Tile, ceil_div, item_size
 
 
 @dataclass(frozen=True, slots=True)

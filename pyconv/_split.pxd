@@ -1,7 +1,7 @@
 # n items in parts that differ by one at most, and the parts of a size that hold them.
 #
 # A remainder would leave one tile that uses a fraction of the registers at the price of a whole one: 18 pixels are
-# 9 + 9, not 14 + 4. `even_tails` in _tiles.py prices the same parts.
+# 9 + 9, not 14 + 4. `even_tails` in _prices.py prices the same parts.
 
 cdef struct Split:
     # n items in `parts` parts that differ by one at most: the first n_big have `big` items.

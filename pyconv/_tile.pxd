@@ -19,7 +19,7 @@
 #
 # M, NV and the role are compile-time constants of an instance (_instances.pxd), so that the loops over m and v unroll
 # and acc lives in registers. Per tap the loop issues M * NV multiply-adds, two a cycle, and M + NV loads, two a cycle
-# at best (`tile_cycles` in _tiles.py). A multiply-add takes 4 or 5 cycles: 8 to 10 accumulators keep both units busy.
+# at best (`tile_cycles` in _prices.py). A multiply-add takes 4 or 5 cycles: 8 to 10 accumulators keep both units busy.
 # Registers: M * NV accumulators, NV vectors and a scalar, or M scalars and a vector (see `tile_fits`).
 #
 # Reference: Goto and van de Geijn, "Anatomy of High-Performance Matrix Multiplication", ACM TOMS 34 (2008);

@@ -18,7 +18,8 @@ from pyconv._dispatch import kernels
 from pyconv._dtypes import sums_integers
 from pyconv._execute import CACHES
 from pyconv._plan import Plan
-from pyconv._tiles import ceil_div, even_tails
+from pyconv._prices import even_tails
+from pyconv._tiles import ceil_div
 from pyconv.bench.processors import pool
 
 Tile = tuple[str, int, int, int]  # role, NV, M, kernel width
