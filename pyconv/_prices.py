@@ -118,7 +118,7 @@ def row_cycles(p: ConvProblem, table: TileTable, caches: Caches, tile: tuple[str
     # Tiles that eat less get no passes (`_weights_share`): where the image is larger than the cache, their strips have
     # few rows, many of them gathered twice (measured, 128 channels on 112 to 280 pixels: 4 to 40 %).
     few_rows = role == "oc" and p.kh > p.sh and p.ic // p.g * p.ih * p.iw * item_size(p) > caches.l2
-    wider = even_tails(ceil_div(vectors, lanes), 3)[0][0] > nv
+    wider = even_tails(ceil_div(vectors, lanes), 3)[0][0] > nv  # blocks of three vectors, which get passes
     return cycles * (1.05 if wide and eaten < L2_STREAM and few_rows and wider else 1.0)
 
 
@@ -159,8 +159,9 @@ def depthwise_cycles(p: ConvProblem, tile: Tile) -> float:
 def plane_cycles(p: ConvProblem, tile: Tile) -> float:
     """Cycles that one channel takes in vectors of pixels: multiply-adds, and rows that are gathered.
 
-    Measured, 3x3 to 13x13 kernels on 7 to 112 pixels, beside `channel_cycles`: of 76 layers, with 8 and 16 lanes, the
-    cheaper one takes 0.7 % more time than the better one, on average.
+    10 cycles for a row and 5 for a vector of it fit the choice between these prices and those of `channel_cycles` best
+    (measured, 3x3 to 13x13 kernels on 7 to 112 pixels, 8 and 16 lanes: of 76 layers, the cheaper way takes 0.7 % more
+    time than the better one, on average).
     """
     return depthwise_cycles(p, tile) + p.ih * (10 + 5 * ceil_div(p.iw, tile.lanes))
 
@@ -185,13 +186,16 @@ def in_channel_vectors(p: ConvProblem, lanes: int) -> bool:
     return p.ic == p.oc and (icg == 1 or (icg < lanes and lanes % icg == 0))
 
 
-def _is_worth_permuting(p: ConvProblem, lanes: int) -> bool:
-    """Tell whether channels that are neighbours in memory stay it under groups of several.
+def _is_worth_permuting(p: ConvProblem, tile: Tile) -> bool:
+    """Tell whether groups of channels that are neighbours in memory are best summed in channel vectors.
 
-    Each multiply-add takes a permutation there, and in other roles a transposition of the pixels before and after it.
+    Those of several channels take a permutation for each multiply-add there, in other roles transpositions of the
+    pixels and of the sums (measured: groups of a quarter of the lanes take 0.4 times as long there as elsewhere, of
+    half of them 1.1 to 1.5 times, except in short rows with a stride, 0.65 to 1 times).
     """
     icg = p.ic // p.g
-    return icg == 1 or (4 * icg <= lanes if p.sw == 1 else 2 * icg < lanes)
+    short = p.sw > 1 and p.ow <= tile.largest
+    return icg == 1 or icg * (2 if short else 4) <= tile.lanes
 
 
 def needed_parts(units: int, threads: int) -> int:
@@ -235,7 +239,7 @@ def choose_tile(
     if in_channel_vectors(p, lanes) and 2 * p.ic >= lanes and table.most("dc")[0]:
         channels = table.tile(p, "dc", 1)
         if channels_last:
-            pays = _is_worth_permuting(p, lanes)
+            pays = _is_worth_permuting(p, channels)
         else:  # several channels: images would have to be transposed, and multiply-adds take a permutation each
             price = channel_cycles(p, channels, caches)
             short = p.sw == 1 and p.ow < table.fmas * lanes  # too few sums (measured, 28 of 16 lanes: 3 to 30 %)

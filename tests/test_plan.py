@@ -467,14 +467,14 @@ def test_transposing_pays_where_vectors_of_pixels_have_few_sums_or_tails(table: 
 
 
 def test_neighbouring_channels_are_permuted_where_groups_are_few_lanes() -> None:
-    def role(table: TileTable, icg: int, stride: int = 1) -> str:
-        p = replace(LAYER, g=64 // icg, sh=stride, sw=stride, ih=56 * stride, iw=56 * stride)
+    def role(table: TileTable, icg: int, stride: int = 1, size: int = 56) -> str:
+        p = replace(LAYER, g=64 // icg, sh=stride, sw=stride, ih=size * stride, iw=size * stride, oh=size, ow=size)
         return make_plan(p, table, HALF_L2, 1, channels_last=True, x_channels_last=True).tile.role
 
     assert [role(AVX2, icg) for icg in (1, 2, 4)] == ["dc", "dc", "ow"]
     assert [role(AVX512, icg) for icg in (1, 2, 4, 8)] == ["dc", "dc", "dc", "ow"]
-    assert role(AVX512, 8, stride=2) != "dc"
-    assert role(AVX512, 4, stride=2) == "dc"
+    assert [role(AVX512, icg, stride=2) for icg in (4, 8)] == ["dc", "ow"]
+    assert [role(AVX2, icg, stride=2, size=14) for icg in (4, 8)] == ["dc", "oc"], "rows of one tile"
 
 
 def test_a_part_of_a_vector_for_each_pixel_takes_time() -> None:
