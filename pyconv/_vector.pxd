@@ -109,30 +109,26 @@ cdef extern from *:
     #else
     #  define SHUFFLE(mask, a, b, ...) __builtin_shuffle(a, b, (mask){__VA_ARGS__})
     #endif
-    #define zip_low_f32(a, b)  SHUFFLE(i32v, a, b, INDICES(LOW_, F32_LANES))
-    #define zip_high_f32(a, b) SHUFFLE(i32v, a, b, INDICES(HIGH_, F32_LANES))
     #define zip_low_f32q(a, b)  SHUFFLE(i32q, a, b, LOW_4)
     #define zip_high_f32q(a, b) SHUFFLE(i32q, a, b, HIGH_4)
-    #define zip_low_f64(a, b)  SHUFFLE(i64v, a, b, INDICES(LOW_, F64_LANES))
-    #define zip_high_f64(a, b) SHUFFLE(i64v, a, b, INDICES(HIGH_, F64_LANES))
-    #define zip_lanes_low_f32o(a, b)  SHUFFLE(i32o, a, b, 0, 8, 1, 9, 4, 12, 5, 13)
-    #define zip_lanes_high_f32o(a, b) SHUFFLE(i32o, a, b, 2, 10, 3, 11, 6, 14, 7, 15)
+    #define zip_low_f32o(a, b)  SHUFFLE(i32o, a, b, 0, 8, 1, 9, 4, 12, 5, 13)
+    #define zip_high_f32o(a, b) SHUFFLE(i32o, a, b, 2, 10, 3, 11, 6, 14, 7, 15)
     #define low_halves_f32o(a, b)  SHUFFLE(i32o, a, b, 0, 1, 2, 3, 8, 9, 10, 11)
     #define high_halves_f32o(a, b) SHUFFLE(i32o, a, b, 4, 5, 6, 7, 12, 13, 14, 15)
     #if VECTOR_BYTES == 32
-    #  define zip_lanes_low_f32  zip_lanes_low_f32o
-    #  define zip_lanes_high_f32 zip_lanes_high_f32o
-    #  define zip_lanes_low_f64(a, b)  SHUFFLE(i64v, a, b, 0, 4, 2, 6)
-    #  define zip_lanes_high_f64(a, b) SHUFFLE(i64v, a, b, 1, 5, 3, 7)
+    #  define zip_low_f32  zip_low_f32o
+    #  define zip_high_f32 zip_high_f32o
+    #  define zip_low_f64(a, b)  SHUFFLE(i64v, a, b, 0, 4, 2, 6)
+    #  define zip_high_f64(a, b) SHUFFLE(i64v, a, b, 1, 5, 3, 7)
     #  define low_halves_f32  low_halves_f32o
     #  define high_halves_f32 high_halves_f32o
     #  define low_halves_f64(a, b)  SHUFFLE(i64v, a, b, 0, 1, 4, 5)
     #  define high_halves_f64(a, b) SHUFFLE(i64v, a, b, 2, 3, 6, 7)
     #else
-    #  define zip_lanes_low_f32  zip_low_f32
-    #  define zip_lanes_high_f32 zip_high_f32
-    #  define zip_lanes_low_f64  zip_low_f64
-    #  define zip_lanes_high_f64 zip_high_f64
+    #  define zip_low_f32(a, b)  SHUFFLE(i32v, a, b, INDICES(LOW_, F32_LANES))
+    #  define zip_high_f32(a, b) SHUFFLE(i32v, a, b, INDICES(HIGH_, F32_LANES))
+    #  define zip_low_f64(a, b)  SHUFFLE(i64v, a, b, INDICES(LOW_, F64_LANES))
+    #  define zip_high_f64(a, b) SHUFFLE(i64v, a, b, INDICES(HIGH_, F64_LANES))
     #  define low_halves_f32(a, b)  (a)
     #  define high_halves_f32(a, b) (b)
     #  define low_halves_f64(a, b)  (a)
@@ -189,7 +185,8 @@ cdef extern from *:
     ctypedef double f64
     ctypedef float f32v
     ctypedef double f64v
-    ctypedef float f32o  # of 32 bytes, in every build
+    # Of 32 bytes, in every build. Cython tells apart what types stand for, not their names (`row_vec`).
+    ctypedef long double f32o
     ctypedef float f32q  # of 16 bytes, in every build
     ctypedef double f64q
     enum:
@@ -211,20 +208,15 @@ cdef extern from *:
     void prefetch(const void *address) noexcept nogil
     # Keep a value in a vector register here: loaded once, it is not fetched again by each of its uses.
     void in_register(f32v v) noexcept nogil
-    # The halves of a[0] b[0] a[1] b[1] ...
+    # The halves of a[0] b[0] a[1] b[1] ..., of 32 bytes those of each 16: one instruction, where the whole takes two.
     f32v zip_low_f32(f32v a, f32v b) noexcept nogil
     f32v zip_high_f32(f32v a, f32v b) noexcept nogil
+    f32o zip_low_f32o(f32o a, f32o b) noexcept nogil
+    f32o zip_high_f32o(f32o a, f32o b) noexcept nogil
     f32q zip_low_f32q(f32q a, f32q b) noexcept nogil
     f32q zip_high_f32q(f32q a, f32q b) noexcept nogil
     f64v zip_low_f64(f64v a, f64v b) noexcept nogil
     f64v zip_high_f64(f64v a, f64v b) noexcept nogil
-    # The same within each 16 bytes. One instruction each, also where that over the whole vector takes two.
-    f32v zip_lanes_low_f32(f32v a, f32v b) noexcept nogil
-    f32v zip_lanes_high_f32(f32v a, f32v b) noexcept nogil
-    f64v zip_lanes_low_f64(f64v a, f64v b) noexcept nogil
-    f64v zip_lanes_high_f64(f64v a, f64v b) noexcept nogil
-    f32o zip_lanes_low_f32o(f32o a, f32o b) noexcept nogil
-    f32o zip_lanes_high_f32o(f32o a, f32o b) noexcept nogil
     # The first halves of a and b, and the second ones, of vectors of 32 bytes.
     f32v low_halves_f32(f32v a, f32v b) noexcept nogil
     f32v high_halves_f32(f32v a, f32v b) noexcept nogil
@@ -266,75 +258,63 @@ ctypedef fused vec:
     f32v
     f64v
 
+ctypedef fused row_vec:  # what rows are transposed in
+    f32v
+    f64v
+    f32o
 
-cdef inline void interleave(vec *r, const int R) noexcept nogil:
-    # One step of the transposition: number the elements of r by the bits (vector ... 1 0 | lane ... 0); interleaving
-    # vector i with vector i + R / 2 rotates these bits left by one.
+
+cdef inline void interleave(row_vec *r, const int R) noexcept nogil:
+    # One step of a transposition: number the elements of r by the bits (vector ... 1 0 | lane ... 0), where the lanes
+    # are those of 16 bytes or, of longer vectors than 32 bytes, all; interleaving vector i with vector i + R / 2
+    # rotates these bits left by one.
     cdef:
-        vec t[16]
+        row_vec t[16]
         int i
     for i in range(R // 2):
-        if vec is f32v:
+        if row_vec is f32v:
             t[2 * i] = zip_low_f32(r[i], r[i + R // 2])
             t[2 * i + 1] = zip_high_f32(r[i], r[i + R // 2])
-        else:
+        elif row_vec is f64v:
             t[2 * i] = zip_low_f64(r[i], r[i + R // 2])
             t[2 * i + 1] = zip_high_f64(r[i], r[i + R // 2])
-    for i in range(R):
-        r[i] = t[i]
-
-
-cdef inline void interleave_lanes(vec *r, const int R) noexcept nogil:
-    # The same with each 16 bytes by themselves.
-    cdef:
-        vec t[4]
-        int i
-    for i in range(R // 2):
-        if vec is f32v:
-            t[2 * i] = zip_lanes_low_f32(r[i], r[i + R // 2])
-            t[2 * i + 1] = zip_lanes_high_f32(r[i], r[i + R // 2])
         else:
-            t[2 * i] = zip_lanes_low_f64(r[i], r[i + R // 2])
-            t[2 * i + 1] = zip_lanes_high_f64(r[i], r[i + R // 2])
+            t[2 * i] = zip_low_f32o(r[i], r[i + R // 2])
+            t[2 * i + 1] = zip_high_f32o(r[i], r[i + R // 2])
     for i in range(R):
         r[i] = t[i]
 
 
-cdef inline void load_rows(vec *r, const int R, const vec *rows, Py_ssize_t pitch) noexcept nogil:
+cdef inline void load_rows(row_vec *r, const int R, const row_vec *rows, Py_ssize_t pitch) noexcept nogil:
     cdef int i
     for i in range(R):
-        r[i] = (<const vec *> (<const char *> rows + i * pitch))[0]
+        r[i] = (<const row_vec *> (<const char *> rows + i * pitch))[0]
 
 
-cdef inline void transpose_lanes(vec *r, const vec *rows, Py_ssize_t pitch) noexcept nogil:
+cdef inline void transpose_squares(row_vec *r) noexcept nogil:
     # 8 rows of a vector of at most 32 bytes to columns of 8, by squares that fill 16 bytes a row: E rows by E columns.
-    # The halves of longer vectors change places first, and then nothing has to cross from one 16 bytes to others: one
-    # instruction interleaves two vectors so, where the whole of them takes two.
+    # The halves of longer vectors change places first, and then nothing has to cross from one 16 bytes to others.
     cdef:
-        int E = 16 // (sizeof(f32) if vec is f32v else sizeof(f64))
-        int VL = E * (VECTOR_BYTES // 16)
+        int E = 2 if row_vec is f64v else 4
+        int VL = E * (<int> sizeof(row_vec) // 16)
         int parts = 8 // VL  # vectors of a column
-        vec t[8]
-        vec *square
-        int i, part, first
-    load_rows(t, 8, rows, pitch)
-    if VECTOR_BYTES == 32:
+        row_vec t[8]
+        int i, part
+    if sizeof(row_vec) == 32:
         for part in range(parts):
             for i in range(part * VL, part * VL + E):
-                if vec is f32v:
-                    r[i], r[i + E] = low_halves_f32(t[i], t[i + E]), high_halves_f32(t[i], t[i + E])
+                if row_vec is f32v:
+                    r[i], r[i + E] = low_halves_f32(r[i], r[i + E]), high_halves_f32(r[i], r[i + E])
+                elif row_vec is f64v:
+                    r[i], r[i + E] = low_halves_f64(r[i], r[i + E]), high_halves_f64(r[i], r[i + E])
                 else:
-                    r[i], r[i + E] = low_halves_f64(t[i], t[i + E]), high_halves_f64(t[i], t[i + E])
-        for i in range(8):
-            t[i] = r[i]
-    for first in range(0, 8, 4):
-        square = t + first
-        if vec is f32v:
-            interleave_lanes(square, 4)
-            interleave_lanes(square, 4)
-        else:
-            interleave_lanes(square, 2)
-            interleave_lanes(square + 2, 2)
+                    r[i], r[i + E] = low_halves_f32o(r[i], r[i + E]), high_halves_f32o(r[i], r[i + E])
+    for i in range(8 // E):
+        interleave[row_vec](r + i * E, E)
+        if E == 4:
+            interleave[row_vec](r + i * E, E)
+    for i in range(8):
+        t[i] = r[i]
     for part in range(parts):
         for i in range(VL):
             r[i * parts + part] = t[part * VL + i]
@@ -342,13 +322,13 @@ cdef inline void transpose_lanes(vec *r, const vec *rows, Py_ssize_t pitch) noex
 
 cdef inline void transpose8_vec(vec *r, const vec *rows, Py_ssize_t pitch) noexcept nogil:
     # To VL columns of 8, one after the other.
+    load_rows[vec](r, 8, rows, pitch)
     if VECTOR_BYTES <= 32:
-        transpose_lanes(r, rows, pitch)
+        transpose_squares[vec](r)
         return
-    load_rows(r, 8, rows, pitch)  # each column is half of a vector
-    interleave(r, 8)
-    interleave(r, 8)
-    interleave(r, 8)
+    interleave[vec](r, 8)  # each column is half of a vector
+    interleave[vec](r, 8)
+    interleave[vec](r, 8)
 
 
 cdef inline void transpose8(const real *rows, Py_ssize_t pitch, real *columns) noexcept nogil:
@@ -397,11 +377,11 @@ cdef inline void transpose16_to(
     cdef:
         f32v r[16]
         int i
-    load_rows(r, 16, rows, pitch)
-    interleave(r, 16)
-    interleave(r, 16)
-    interleave(r, 16)
-    interleave(r, 16)
+    load_rows[f32v](r, 16, rows, pitch)
+    interleave[f32v](r, 16)
+    interleave[f32v](r, 16)
+    interleave[f32v](r, 16)
+    interleave[f32v](r, 16)
     for i in range(16):
         (<f32v *> (columns + i * column_pitch))[0] = r[i]
 
@@ -412,19 +392,9 @@ cdef inline void transpose_octets_to(
     # 8 rows of 8, for rows that no longer vector may read.
     cdef:
         f32o r[8]
-        f32o t[8]
-        int i, first
-    for i in range(8):
-        t[i] = (<const f32o *> (<const char *> rows + i * pitch))[0]
-    for i in range(4):
-        r[i], r[i + 4] = low_halves_f32o(t[i], t[i + 4]), high_halves_f32o(t[i], t[i + 4])
-    for first in range(0, 8, 4):
-        for i in range(first, first + 2):
-            t[2 * i - first] = zip_lanes_low_f32o(r[i], r[i + 2])
-            t[2 * i - first + 1] = zip_lanes_high_f32o(r[i], r[i + 2])
-        for i in range(first, first + 2):
-            r[2 * i - first] = zip_lanes_low_f32o(t[i], t[i + 2])
-            r[2 * i - first + 1] = zip_lanes_high_f32o(t[i], t[i + 2])
+        int i
+    load_rows[f32o](r, 8, <const f32o *> rows, pitch)
+    transpose_squares[f32o](r)
     for i in range(8):
         (<f32o *> (columns + i * column_pitch))[0] = r[i]
 
