@@ -342,9 +342,9 @@ def _strip(
     n_ow_blk = _shorter(p, tile, caches, n_ow_blk)
     # Vectors of pixels fill whole tiles; scalars may be as good in tiles of about as many (measured, pieces of 66, 50
     # and 26 pixels: those of 68, 52 and 28 take 1 to 5 % less).
-    ow_blk = even = ceil_div(p.ow, n_ow_blk)
+    ow_blk = ceil_div(p.ow, n_ow_blk)
     full = min(p.ow, ceil_div(units, n_ow_blk) * unit)
-    if overhang or _time_in_pieces(p, tile, full) < _time_in_pieces(p, tile, even):
+    if overhang or (full > ow_blk and _time_in_pieces(p, tile, full) < _time_in_pieces(p, tile, ow_blk)):
         ow_blk = full
     oh_blk = max(least, largest(p.oh, lambda n: slots(n, ow_blk) <= share))
     oh_blk = max(oh_blk, largest(min(p.oh, ceil_div(worth, ow_blk)), lambda n: slots(n, ow_blk) <= most))

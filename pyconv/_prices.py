@@ -112,14 +112,15 @@ def row_cycles(p: ConvProblem, table: TileTable, caches: Caches, tile: tuple[str
     weights_stream = role == "oc" and taps * nv * table.vector_bytes > caches.l1
     if far or (pixels_stream and eaten >= L2_STREAM * max(1, table.vector_bytes // 32)):
         return cycles * 1.08
-    wide = table.vector_bytes == CACHE_LINE and table.fmas > 1
-    if wide and eaten > L2_STREAM and (pixels_stream or weights_stream):
-        return cycles * 1.03
+    if table.vector_bytes < CACHE_LINE or table.fmas == 1 or eaten == L2_STREAM:
+        return cycles
+    if eaten > L2_STREAM:
+        return cycles * (1.03 if pixels_stream or weights_stream else 1.0)
     # Tiles that eat less get no passes (`_weights_share`): where the image is larger than the cache, their strips have
     # few rows, many of them gathered twice (measured, 128 channels on 112 to 280 pixels: 4 to 40 %).
     few_rows = role == "oc" and p.kh > p.sh and p.ic // p.g * p.ih * p.iw * item_size(p) > caches.l2
     wider = even_tails(ceil_div(vectors, lanes), 3)[0][0] > nv  # blocks of three vectors, which get passes
-    return cycles * (1.05 if wide and eaten < L2_STREAM and few_rows and wider else 1.0)
+    return cycles * (1.05 if few_rows and wider else 1.0)
 
 
 def gather_cycles(p: ConvProblem, tile: Tile, x_channels_last: bool) -> float:
