@@ -18,8 +18,9 @@ def multiply_adds(dtype, Py_ssize_t steps):
         f64 doubles[12 * 8]
         Py_ssize_t i
         double total = 0
-        # Of floats, one half (_peak.pxd); of integers, an odd number that no few shifts multiply by.
-        double factor = 2654435761 if INTEGERS else 0.5
+        # Of floats, one half (_peak.pxd); of integers, an odd number that the compiler does not know: it would multiply
+        # by shifts and additions.
+        double factor = 2654435761 + 2 * steps if INTEGERS else 0.5
         bint single = dtype in SUMS[0]
     for i in range(12 * 16):
         singles[i] = 1 + i  # every chain its own: equal ones would be computed once
