@@ -20,6 +20,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from pyconv import _dtypes
 from pyconv._line import Line, lay_flat, lay_out, length_of
 from pyconv._prices import L2_STREAM, even_tails, tile_cycles
 from pyconv._problem import ConvProblem
@@ -261,11 +262,11 @@ def _is_sparse(p: ConvProblem, tile: Tile, caches: Caches, x_channels_last: bool
     them at most (measured: 3 to 30 %, the more the worse the lines of a channel fit those of the cache). Longer rows
     come in panels (`_columns`; measured, 49 pixels: 8 to 35 %; of rows of 28, panels lose 0 to 10 %). Rows of points
     that are a stride apart follow one another, and their channels come in slices (`_slice`). Where channels are
-    neighbours in the image, a pixel's lines follow one another, too.
+    neighbours in the image, and pixels are read there, a pixel's lines follow one another, too.
     """
     a_channel = CACHE_LINE + tile.NV * tile.vector_bytes
     deep = p.ic // p.g * a_channel > caches.l1
-    dense = _are_points_apart(p) or (x_channels_last and p.kh == 1)
+    dense = _are_points_apart(p) or (x_channels_last and p.kh == 1 and _dtypes.is_sum(p.src_dtype, p.dtype))
     return tile.role == "oc" and p.kw == 1 and deep and not dense
 
 

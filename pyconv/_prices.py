@@ -12,6 +12,7 @@ from dataclasses import replace
 from functools import lru_cache
 from math import gcd
 
+from pyconv import _dtypes
 from pyconv._problem import ConvProblem
 from pyconv._tiles import CACHE_LINE, Caches, Tile, TileTable, ceil_div, item_size, round_up
 
@@ -123,17 +124,18 @@ def row_cycles(p: ConvProblem, table: TileTable, caches: Caches, tile: tuple[str
     return cycles * (1.05 if few_rows and wider else 1.0)
 
 
-def gather_cycles(p: ConvProblem, tile: Tile, x_channels_last: bool) -> float:
-    """Cycles that it takes to bring a row's points to where a tile of a 1x1 kernel reads them, unless in the image.
+def gather_cycles(p: ConvProblem, pixels: int, tile: Tile, x_channels_last: bool) -> float:
+    """Cycles that it takes to bring a row of points to where a tile of a 1x1 kernel reads them, unless in the image.
 
     Other kernels read the same strip in every role. Vectors of neighbouring channels become those of pixels by
     transposition, 8 of them at a time.
     """
-    in_image = tile.in_channels if x_channels_last else tile.reads_image(p)
+    are_sums = _dtypes.is_sum(p.src_dtype, p.dtype)
+    in_image = tile.in_channels and are_sums if x_channels_last else tile.reads_image(p)
     if p.kh * p.kw > 1 or in_image:
         return 0
     a_vector = (_SHUFFLES + _PIECE_IN_STRIP * tile.lanes) / 8 if x_channels_last else GATHER
-    return p.ic // p.g * ceil_div(p.ow, tile.lanes) * a_vector
+    return p.ic // p.g * ceil_div(pixels, tile.lanes) * a_vector
 
 
 def depthwise_cycles(p: ConvProblem, tile: Tile) -> float:
@@ -164,14 +166,15 @@ def plane_cycles(p: ConvProblem, tile: Tile) -> float:
     (measured, 3x3 to 13x13 kernels on 7 to 112 pixels, 8 and 16 lanes: of 76 layers, the cheaper way takes 0.7 % more
     time than the better one, on average).
     """
-    return depthwise_cycles(p, tile) + p.ih * (10 + 5 * ceil_div(p.iw, tile.lanes))
+    rows, columns = min(p.ih, p.oh * p.kh), min(p.iw, p.ow * p.kw)
+    return depthwise_cycles(p, tile) + rows * (10 + 5 * ceil_div(columns, tile.lanes))
 
 
 def channel_cycles(p: ConvProblem, tile: Tile, caches: Caches) -> float:
     """Cycles that one channel takes in channel vectors, where pixels are neighbours in memory: both are transposed.
 
-    What the first level cache does not hold of the pixels under a tile comes from the second with every tap (measured,
-    31x31 kernels: 15 to 20 %).
+    All pixels of the image are, whatever lies between the taps of a stride. What the first level cache does not hold of
+    the pixels under a tile comes from the second with every tap (measured, 31x31 kernels: 15 to 20 %).
     """
     loads = (1 + 1 / tile.largest) / loads_per_cycle(tile.vector_bytes, tile.fmas)
     if p.kh * (tile.largest + p.kw - 1) * tile.vector_bytes > caches.l1:
@@ -185,6 +188,13 @@ def in_channel_vectors(p: ConvProblem, lanes: int) -> bool:
     """Whether a vector of channels holds whole groups, of as many channels out as in."""
     icg = p.ic // p.g
     return p.ic == p.oc and (icg == 1 or (icg < lanes and lanes % icg == 0))
+
+
+def _window_fits(p: ConvProblem, tile: Tile, caches: Caches) -> bool:
+    """Tell whether half of the second level cache holds what lies under a tile of channel vectors, the least strip."""
+    rows = (p.kh - 1) * p.dh + 1
+    columns = (min(tile.largest, p.ow) - 1) * p.sw + (p.kw - 1) * p.dw + 1
+    return rows * columns * tile.vector_bytes <= caches.l2 // 2
 
 
 def _is_worth_permuting(p: ConvProblem, tile: Tile) -> bool:
@@ -237,8 +247,8 @@ def choose_tile(
     lanes = table.vector_bytes // item_size(p)
     of_pixels = p.ic == p.g and 1 in (p.dh, p.sh) and p.oc <= 2 * p.g and (p.kh, p.sh) in table.depthwise_kernels
     planes = [table.tile(p, "dw", nv) for nv, rows in enumerate(table.most("dw"), start=1) if rows and of_pixels]
-    if in_channel_vectors(p, lanes) and 2 * p.ic >= lanes and table.most("dc")[0]:
-        channels = table.tile(p, "dc", 1)
+    channels = table.tile(p, "dc", 1)
+    if in_channel_vectors(p, lanes) and 2 * p.ic >= lanes and channels.largest and _window_fits(p, channels, caches):
         if channels_last:
             pays = _is_worth_permuting(p, channels)
         else:  # several channels: images would have to be transposed, and multiply-adds take a permutation each
@@ -266,7 +276,7 @@ def choose_tile(
     def cycles(tile: tuple[str, int]) -> float:
         offer = table.tile(p, *tile)
         rows = p if may_be_flat and offer.has_panels(p, caches) else flat
-        gathering = gather_cycles(rows, offer, x_channels_last)
+        gathering = gather_cycles(p, rows.ow, offer, x_channels_last)
         price = rows.oh * (gathering + row_cycles(rows, table, caches, tile, channels_last))
         return price * uneven(offer) if needed > 1 else price
 

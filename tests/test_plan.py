@@ -135,14 +135,15 @@ def test_many_pixels_of_scalars_come_in_panels() -> None:
 
 
 def test_long_rows_of_scalars_come_in_panels_unless_channels_are_neighbours() -> None:
-    def panel(icg: int, size: int, x_channels_last: bool) -> int:
-        p = pointwise(icg, size, 960)
+    def panel(icg: int, size: int, x_channels_last: bool, src_dtype: str = "float32") -> int:
+        p = replace(pointwise(icg, size, 960), src_dtype=src_dtype)
         return make_plan(p, AVX2, HALF_L2, 1, tile=("oc", 2, 6), x_channels_last=x_channels_last).blocks.panel
 
     assert panel(160, 7, x_channels_last=False) == 6
     assert panel(160, 7, x_channels_last=True) == 0
     assert panel(2048, 7, x_channels_last=False) == 6
     assert panel(2048, 7, x_channels_last=True) == 0, "they are read in the image"
+    assert panel(2048, 7, x_channels_last=True, src_dtype="float16") == 6, "they are converted"
     assert panel(80, 7, x_channels_last=False) == 0, "all tiles fit half of the cache"
     assert panel(960, 5, x_channels_last=False) == 0, "a row is no longer than two lines"
 
@@ -464,6 +465,18 @@ def test_transposing_pays_where_vectors_of_pixels_have_few_sums_or_tails(table: 
     signal = replace(DEPTHWISE, kh=1, pt=0, pb=0, ih=1, oh=1, iw=400, ow=400)
     assert role(signal) == "dw"
     assert role(replace(signal, kw=31, pl=15, pr=15)) == "dc", "a tile of one row is of four chains at most"
+
+
+@pytest.mark.parametrize("table", [AVX2, AVX512], ids=lambda table: table.isa)
+@pytest.mark.parametrize("last", [False, True])
+def test_wide_strides_do_not_gather_what_lies_between_their_taps(table: TileTable, last: bool) -> None:
+    table = replace(table, depthwise_kernels=frozenset({(1, 1), (3, 1)}))
+    for stride in (8, 64, 3000, 35000):
+        for kh in (1, 3):
+            wide = replace(DEPTHWISE, kh=kh, ih=8, oh=8, iw=14 * stride, ow=14, sw=stride, pt=kh // 2, pb=kh // 2)
+            chosen = make_plan(wide, table, HALF_L2, 1, channels_last=last, x_channels_last=last)
+            assert chosen.scratch_bytes <= 2 * HALF_L2.l2
+            assert last or chosen.tile.role == "dw"
 
 
 def test_neighbouring_channels_are_permuted_where_groups_are_few_lanes() -> None:
