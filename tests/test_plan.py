@@ -156,6 +156,20 @@ def test_rows_are_cut_between_tiles() -> None:
     assert make_plan(p, AVX2, HALF_L2, 1, tile=("oc", 3, 4), **last).blocks.ow_blk == 52, "not four times 49"
 
 
+def test_images_larger_than_the_cache_come_in_passes_of_three_vectors() -> None:
+    large = replace(LAYER, ic=128, oc=128, ih=112, iw=112, oh=112, ow=112)
+    assert plan(large, caches=Caches(48 << 10, 2 << 20)).tile.NV == 3
+    assert plan(large, caches=Caches(48 << 10, 16 << 20)).tile.NV == 2, "as cheap, and without passes"
+
+
+def test_channels_lie_together_as_far_as_a_first_level_cache_goes() -> None:
+    p = replace(DEPTHWISE, kh=7, kw=7, pt=3, pb=3, pl=3, pr=3)
+    for l1, lanes in ((48 << 10, 16), (128 << 10, 64)):
+        chosen = make_plan(p, AVX512, Caches(l1, 2 << 20), 1, channels_last=True, x_channels_last=True)
+        assert chosen.tile.role == "dc"
+        assert chosen.blocks.slot == lanes
+
+
 def test_few_strips_of_points_far_apart_reuse_weights_from_beyond_the_cache() -> None:
     p = replace(
         LAYER, ic=512, oc=1024, ih=28, iw=28, oh=14, ow=14, kh=1, kw=1, sh=2, sw=2, pt=0, pb=0, pl=0, pr=0,
