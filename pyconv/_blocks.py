@@ -20,7 +20,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from pyconv import _dtypes
 from pyconv._line import Line, lay_flat, lay_out, length_of
 from pyconv._prices import L2_STREAM, even_tails, tile_cycles
 from pyconv._problem import ConvProblem
@@ -266,7 +265,7 @@ def _is_sparse(p: ConvProblem, tile: Tile, caches: Caches, x_channels_last: bool
     """
     a_channel = CACHE_LINE + tile.NV * tile.vector_bytes
     deep = p.ic // p.g * a_channel > caches.l1
-    dense = _are_points_apart(p) or (x_channels_last and p.kh == 1 and _dtypes.is_sum(p.src_dtype, p.dtype))
+    dense = _are_points_apart(p) or (x_channels_last and tile.reads_scalars(p))
     return tile.role == "oc" and p.kw == 1 and deep and not dense
 
 

@@ -12,7 +12,6 @@ from dataclasses import replace
 from functools import lru_cache
 from math import gcd
 
-from pyconv import _dtypes
 from pyconv._problem import ConvProblem
 from pyconv._tiles import CACHE_LINE, Caches, Tile, TileTable, ceil_div, item_size, round_up
 
@@ -55,6 +54,11 @@ def tile_cycles(m: int, nv: int, vector_loads: float, vector_bytes: int, fmas: i
     return cycles + _IN_THE_WAY * loads if wide < fmas else cycles
 
 
+def _transposing(lanes: int, a_piece: int) -> float:
+    """Cycles that it takes to transpose 8 vectors, to pieces of columns that take so long each."""
+    return _SHUFFLES + a_piece * lanes
+
+
 def store_cycles(m: int, nv: int, lanes: int, vector_bytes: int, transposed: bool, multiplying: float) -> float:
     """Cycles from the accumulators to the output that multiplying does not hide, beside some 20 for the call.
 
@@ -68,7 +72,7 @@ def store_cycles(m: int, nv: int, lanes: int, vector_bytes: int, transposed: boo
         return 20 + max(14 * (lines - 16), 14 * lines - multiplying, 0)
     if lanes == 16 and m > 8:
         return 20 + nv * (64 + _PIECE_IN_OUTPUT * lanes)
-    return 20 + ceil_div(m, 8) * nv * (_SHUFFLES + _PIECE_IN_OUTPUT * lanes)
+    return 20 + ceil_div(m, 8) * nv * _transposing(lanes, _PIECE_IN_OUTPUT)
 
 
 def even_tails(n: int, most: int) -> list[tuple[int, int]]:
@@ -130,11 +134,9 @@ def gather_cycles(p: ConvProblem, pixels: int, tile: Tile, x_channels_last: bool
     Other kernels read the same strip in every role. Vectors of neighbouring channels become those of pixels by
     transposition, 8 of them at a time.
     """
-    are_sums = _dtypes.is_sum(p.src_dtype, p.dtype)
-    in_image = tile.in_channels and are_sums if x_channels_last else tile.reads_image(p)
-    if p.kh * p.kw > 1 or in_image:
+    if p.kh * p.kw > 1 or (tile.reads_scalars(p) if x_channels_last else tile.reads_image(p)):
         return 0
-    a_vector = (_SHUFFLES + _PIECE_IN_STRIP * tile.lanes) / 8 if x_channels_last else GATHER
+    a_vector = _transposing(tile.lanes, _PIECE_IN_STRIP) / 8 if x_channels_last else GATHER
     return p.ic // p.g * ceil_div(pixels, tile.lanes) * a_vector
 
 
@@ -179,8 +181,8 @@ def channel_cycles(p: ConvProblem, tile: Tile, caches: Caches) -> float:
     loads = (1 + 1 / tile.largest) / loads_per_cycle(tile.vector_bytes, tile.fmas)
     if p.kh * (tile.largest + p.kw - 1) * tile.vector_bytes > caches.l1:
         loads *= 1.2
-    a_pixel = p.kh * p.kw * max(1 / tile.fmas, loads) + (_SHUFFLES + _PIECE_IN_OUTPUT * tile.lanes) / 8
-    a_source = (_SHUFFLES + _PIECE_IN_STRIP * tile.lanes) / 8
+    a_pixel = p.kh * p.kw * max(1 / tile.fmas, loads) + _transposing(tile.lanes, _PIECE_IN_OUTPUT) / 8
+    a_source = _transposing(tile.lanes, _PIECE_IN_STRIP) / 8
     return (p.oh * p.ow * a_pixel + p.ih * p.iw * a_source) / tile.lanes
 
 
@@ -207,6 +209,26 @@ def _is_worth_permuting(p: ConvProblem, tile: Tile) -> bool:
     icg = p.ic // p.g
     short = p.sw > 1 and p.ow <= tile.largest
     return icg == 1 or icg * (2 if short else 4) <= tile.lanes
+
+
+def _takes_channel_vectors(
+    p: ConvProblem, table: TileTable, caches: Caches, planes: list[Tile], channels_last: bool
+) -> bool:
+    """Tell whether channel vectors are the cheapest, also beside these tiles of planes."""
+    lanes = table.vector_bytes // item_size(p)
+    if not in_channel_vectors(p, lanes) or 2 * p.ic < lanes:
+        return False
+    tile = table.tile(p, "dc", 1)
+    if not tile.largest or not _window_fits(p, tile, caches):
+        return False
+    if channels_last:
+        return _is_worth_permuting(p, tile)
+    if p.ic > p.g:  # images would have to be transposed, and multiply-adds take a permutation each
+        return False
+    if p.sw == 1 and p.ow < table.fmas * lanes:  # too few sums elsewhere (measured, 28 of 16 lanes: 3 to 30 %)
+        return True
+    price = channel_cycles(p, tile, caches)
+    return all(price < plane_cycles(p, plane) for plane in planes)
 
 
 def needed_parts(units: int, threads: int) -> int:
@@ -244,19 +266,10 @@ def choose_tile(
     threads: int = 1,
 ) -> tuple[str, int]:
     """Choose the cheapest (role, NV) for the layouts of the output and of the image."""
-    lanes = table.vector_bytes // item_size(p)
     of_pixels = p.ic == p.g and 1 in (p.dh, p.sh) and p.oc <= 2 * p.g and (p.kh, p.sh) in table.depthwise_kernels
     planes = [table.tile(p, "dw", nv) for nv, rows in enumerate(table.most("dw"), start=1) if rows and of_pixels]
-    channels = table.tile(p, "dc", 1)
-    if in_channel_vectors(p, lanes) and 2 * p.ic >= lanes and channels.largest and _window_fits(p, channels, caches):
-        if channels_last:
-            pays = _is_worth_permuting(p, channels)
-        else:  # several channels: images would have to be transposed, and multiply-adds take a permutation each
-            price = channel_cycles(p, channels, caches)
-            short = p.sw == 1 and p.ow < table.fmas * lanes  # too few sums (measured, 28 of 16 lanes: 3 to 30 %)
-            pays = p.ic == p.g and (short or all(price < plane_cycles(p, tile) for tile in planes))
-        if pays:
-            return "dc", 1
+    if _takes_channel_vectors(p, table, caches, planes, channels_last):
+        return "dc", 1
     if planes:
         return "dw", min(planes, key=lambda tile: depthwise_cycles(p, tile)).NV
     icg = p.ic // p.g

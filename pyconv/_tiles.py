@@ -98,6 +98,10 @@ class Tile:
         points = p.kh * p.kw == p.sw == 1 and p.pt == p.pb == p.pl == p.pr == 0 and _dtypes.is_sum(p.src_dtype, p.dtype)
         return self.role == "ow" and points and p.ow >= self.pixels and self.n_oc_blk(p) <= _MOST_BLOCKS
 
+    def reads_scalars(self, p: ConvProblem) -> bool:
+        """Whether its scalars of pixels are read in the image, where channels are neighbours there (_in_place.pxi)."""
+        return self.role == "oc" and p.kh * p.kw == 1 and _dtypes.is_sum(p.src_dtype, p.dtype)
+
     def has_panels(self, p: ConvProblem, caches: Caches) -> bool:
         """Whether the pixels of each tile, if they are its vectors, lie in a row of their own (_blocks.py: panels).
 
