@@ -86,7 +86,7 @@ def brief(runs: Sequence[Run], folder: str) -> str:
         f"{number(row.fastest_ratio, 2)} {_named(_title_of(row), row.settings, usual)} ({row.fastest_peer()})"
         for row in lost[:MOST_TOLD]
     ]
-    told = _wrapped(f"{_head(everything, lost, MOST_TOLD)} {'; '.join(worst)}{'.' if worst else ''}")
+    told = _wrapped(f"{_head(everything, MOST_TOLD)} {'; '.join(worst)}{'.' if worst else ''}")
     parts = [f"### {_title(everything)}", f"{_when(runs)}.", table, told, _pictures(everything, f"{RESULTS}/{folder}")]
     return "\n\n".join(part for part in parts if part)
 
@@ -205,7 +205,7 @@ def _lost(everything: Run, apart: Sequence[str]) -> str:
     """List the rows where a peer is faster, the worst ones first."""
     lost = _lost_rows(everything)
     if not lost:
-        return _head(everything, lost)
+        return _head(everything, MOST_LOST)
     titles = ["network", "layer", "shape", *_titles(apart), "ms", "fastest peer", "ratio"]
     left = [title in ("network", "layer", "shape", "fastest peer") for title in titles]
 
@@ -213,7 +213,7 @@ def _lost(everything: Run, apart: Sequence[str]) -> str:
         cells = [row.network or NOTHING, row.name or NOTHING, shape(row.layer), *_values(row.settings, apart)]
         return [*cells, milliseconds(row.pyconv.median), str(row.fastest_peer()), number(row.fastest_ratio, 2)]
 
-    parts = [_head(everything, lost, MOST_LOST), in_markdown(titles, [line(row) for row in lost[:MOST_LOST]], left)]
+    parts = [_head(everything, MOST_LOST), in_markdown(titles, [line(row) for row in lost[:MOST_LOST]], left)]
     if lost[MOST_LOST:]:
         worst = lost[MOST_LOST].fastest_ratio
         parts.append(f"and {len(lost) - MOST_LOST} more, from {worst:.2f} up.")
@@ -224,12 +224,12 @@ def _lost_rows(everything: Run) -> list[Row]:
     return sorted((row for row in everything.rows if row.lost), key=lambda row: row.fastest_ratio)
 
 
-def _head(everything: Run, lost: Sequence[Row], most: int = 0) -> str:
+def _head(everything: Run, most: int) -> str:
     """Say how many rows were lost, before so many of them are named."""
-    compared = sum(row.fastest_peer() is not None for row in everything.rows)
-    if lost:
-        return f"A peer is faster on {len(lost)} of {compared} rows{', the worst of them' if lost[most:] else ''}:"
-    return f"pyconv is the fastest on all {compared} rows." if compared else ""
+    s = everything.summary(everything.rows)
+    if s.lost:
+        return f"A peer is faster on {s.lost} of {s.compared} rows{', the worst of them' if s.lost > most else ''}:"
+    return f"pyconv is the fastest on all {s.compared} rows." if s.compared else ""
 
 
 def _titles(names: Sequence[str]) -> list[str]:

@@ -85,7 +85,7 @@ def choose_blocks(
         n_oc_task = max(n_oc_task, ceil_div(n_oc_blk, max(1, caches.l2 // 2 // (oh_blk * _row_sums(tile, ow_blk)))))
     shares = Shares(1, min(n_oc_blk, n_oc_task), oh_blk, ow_blk)
     if threads > 1:
-        in_place = tile.reads_image(p) or (x_channels_last and (tile.role == "dc" or p.kh == p.kw == 1))
+        in_place = tile.reads_image(p, x_channels_last) or (x_channels_last and tile.role == "dc")
         shares = share_out(p, tile, caches, threads, n_strips, shares, None if in_place else panel, channels_last)
     oh_blk, n_oc_task = shares.oh_blk, shares.n_oc_task
     if shares.ow_blk < ow_blk:
@@ -265,7 +265,7 @@ def _is_sparse(p: ConvProblem, tile: Tile, caches: Caches, x_channels_last: bool
     """
     a_channel = CACHE_LINE + tile.NV * tile.vector_bytes
     deep = p.ic // p.g * a_channel > caches.l1
-    dense = _are_points_apart(p) or (x_channels_last and tile.reads_scalars(p))
+    dense = _are_points_apart(p) or tile.reads_image(p, x_channels_last)
     return tile.role == "oc" and p.kw == 1 and deep and not dense
 
 

@@ -27,9 +27,6 @@ from pyconv._vector cimport FUSED
 cdef enum:
     L1_SETS = 64
     L2_SETS = 1024
-    # Channels that scalars of pixels should have, to be read in the image (measured: 1x1 kernels on 16 channels and
-    # more gain 0 to 50 %, mostly 10 to 25 %, on 12 and 8 they lose 10 %). Never less than the four of a turn.
-    LEAST_CHANNELS = 16
     # Taps that a kernel may have in rectangles, and how many pixels these should have on average: at borders one pixel
     # wide tiles are of few pixels and take as long as others.
     MOST_TAPS = 64
@@ -44,17 +41,10 @@ cdef inline Py_ssize_t room(Py_ssize_t pitch, Py_ssize_t sets, Py_ssize_t ways) 
     return sets * ways
 
 
-cdef inline bint are_inside(const Lowered *p) noexcept nogil:
-    # Whether all pixels lie in the image, under a 1x1 kernel.
-    return (
-        p.rows.pad == p.cols.pad == 0 and (p.oh - 1) * p.sh < p.rows.extent and (p.ow - 1) * p.sw < p.cols.extent
-    )
-
-
 cdef inline bint in_place(const Lowered *p, const Call *call) noexcept nogil:
-    # Whether pixels may be read in the image: scalars all of them; vectors of points, where a row has as many pixels as
-    # a tile, of others, where their taps lie inside it.
-    cdef Py_ssize_t lines, rows, n_slices
+    # Whether pixels may be read in the image, as far as strides and sets of the caches go: points, where the plan would
+    # have it; those of depthwise tiles whose taps lie inside it.
+    cdef Py_ssize_t lines, rows
     if p.pixel != p.dtype:
         return False
     if p.role == OW_VECTOR:
@@ -68,10 +58,8 @@ cdef inline bint in_place(const Lowered *p, const Call *call) noexcept nogil:
         # A tile reads each of its pixels from a line that it comes back to for the next channels: the first level cache
         # should have room for them, and for a line of something else.
         lines = p.M[size_of(&p.oc_split, p.oc_split.parts - 1)]
-        n_slices = (p.icg + p.ic_slice - 1) // p.ic_slice
         return (
-            FUSED and p.kh * p.kw == 1 and p.n_ic_blk == 1 and are_inside(p) and p.icg // n_slices >= LEAST_CHANNELS
-            and call.x_stride[1] == p.pixel_bytes and call.x_pair == 2 * p.pixel_bytes
+            FUSED and p.reads_image and call.x_stride[1] == p.pixel_bytes and call.x_pair == 2 * p.pixel_bytes
             and call.x_stride[3] > p.pixel_bytes and lines < room(p.sw * call.x_stride[3], L1_SETS, p.l1_ways)
         )
     if p.role == DEPTHWISE:

@@ -35,7 +35,7 @@ cdef struct Lowered:
     Py_ssize_t unit_pitch, group_pitch  # of the packed weights, in elements; unit_pitch for each item of oc_split
     Py_ssize_t part_bytes               # of one slice of the largest block
     int padding_mode
-    bint reads_image  # whether vectors of pixels are read in the image, where they are neighbours there
+    bint reads_image  # whether points are, vectors where pixels are neighbours there, scalars where channels are
     bint skips  # whether rows of the kernel in the padding are left out where all weights are finite
 
 

@@ -18,7 +18,7 @@ from pyconv import _dtypes
 from pyconv._blocks import Blocks, choose_blocks, useful_flops, worthwhile
 from pyconv._prices import choose_tile
 from pyconv._problem import ConvProblem
-from pyconv._tiles import CACHE_LINE, PAGE, Caches, Tile, TileTable, ceil_div, item_size, round_up
+from pyconv._tiles import CACHE_LINE, LEAST_CHANNELS, PAGE, Caches, Tile, TileTable, ceil_div, item_size, round_up
 from pyconv._words import counted
 
 _ROWS_HELD = 48  # whole transpositions of 16 rows, and whole tiles of 3, 4, 6 and 8 pixels; of 14, 42 rows
@@ -170,9 +170,17 @@ class Plan:
 
     @property
     def reads_image(self) -> bool:
-        """Whether vectors of pixels are read in the image, where they are neighbours there."""
-        enough = self.blocks.ow_blk >= self.tile.pixels and self.n_ic_blk == 1
-        return enough and self.tile.reads_image(self.problem)
+        """Whether pixels are read in the image, where neighbours there are what the tile takes them to be.
+
+        Scalars take channels for neighbours, vectors pixels. Rows and channels may have been cut since the tile was
+        chosen.
+        """
+        b, of_scalars = self.blocks, self.tile.role == "oc"
+        if of_scalars:
+            enough = self.icg // ceil_div(self.icg, b.ic_slice) >= LEAST_CHANNELS
+        else:
+            enough = b.ow_blk >= self.tile.pixels
+        return enough and self.n_ic_blk == 1 and self.tile.reads_image(self.problem, x_channels_last=of_scalars)
 
     @property
     def pixel_bytes(self) -> int:

@@ -134,7 +134,7 @@ def gather_cycles(p: ConvProblem, pixels: int, tile: Tile, x_channels_last: bool
     Other kernels read the same strip in every role. Vectors of neighbouring channels become those of pixels by
     transposition, 8 of them at a time.
     """
-    if p.kh * p.kw > 1 or (tile.reads_scalars(p) if x_channels_last else tile.reads_image(p)):
+    if p.kh * p.kw > 1 or tile.reads_image(p, x_channels_last):
         return 0
     a_vector = _transposing(tile.lanes, _PIECE_IN_STRIP) / 8 if x_channels_last else GATHER
     return p.ic // p.g * ceil_div(pixels, tile.lanes) * a_vector

@@ -11,6 +11,7 @@ from pyconv._words import counted
 
 PAGE = 4096  # bytes of memory
 CACHE_LINE = 64
+LEAST_CHANNELS = 16  # Tile.reads_image; never less than the four of a turn (_tile.pxd: APART)
 _MOST_BLOCKS = 6  # Tile.reads_image
 CHANNEL_VECTORS = ("oc", "dc")  # the roles whose vectors are made of output channels
 _MAX_NV = 4
@@ -88,19 +89,23 @@ class Tile:
         """Count the blocks of the output channels of a group, as wide as the tile."""
         return ceil_div(self.oc_units(p), {"oc": self.NV, "ow": self.largest, "dw": 1, "dc": 1}[self.role])
 
-    def reads_image(self, p: ConvProblem) -> bool:
-        """Whether its vectors of pixels are read in the image, where they are neighbours there (_in_place.pxi).
+    def reads_image(self, p: ConvProblem, x_channels_last: bool) -> bool:
+        """Whether pixels under a 1x1 kernel are read in a dense image, not gathered from it (_in_place.pxi).
 
-        Under a 1x1 kernel they may be, if a row has as many as a tile. They are on more pages than in a strip, which
-        tells in every block of output channels (measured: 1 block takes 5 to 50 % less time, 2 to 6 take 3 to 20 %
-        less, of pixels from memory -3 to 14 %; 11 take 7 % less to 9 % more, of pixels from memory 5 to 11 % more).
+        Scalars of pixels may lie apart, so that it may be channels that are neighbours there, of which there should be
+        some (measured: 16 and more gain 0 to 50 %, mostly 10 to 25 %, 12 and 8 lose 10 %).
+
+        Vectors of pixels are where a row has as many neighbours as a tile. They are on more pages than in a strip,
+        which tells in every block of output channels (measured: 1 block takes 5 to 50 % less time, 2 to 6 take 3 to
+        20 % less, of pixels from memory -3 to 14 %; 11 take 7 % less to 9 % more, of pixels from memory 5 to 11 %
+        more).
         """
-        points = p.kh * p.kw == p.sw == 1 and p.pt == p.pb == p.pl == p.pr == 0 and _dtypes.is_sum(p.src_dtype, p.dtype)
-        return self.role == "ow" and points and p.ow >= self.pixels and self.n_oc_blk(p) <= _MOST_BLOCKS
-
-    def reads_scalars(self, p: ConvProblem) -> bool:
-        """Whether its scalars of pixels are read in the image, where channels are neighbours there (_in_place.pxi)."""
-        return self.role == "oc" and p.kh * p.kw == 1 and _dtypes.is_sum(p.src_dtype, p.dtype)
+        inside = p.pt == p.pl == 0 and (p.oh - 1) * p.sh < p.ih and (p.ow - 1) * p.sw < p.iw
+        if p.kh * p.kw > 1 or not inside or not _dtypes.is_sum(p.src_dtype, p.dtype):
+            return False
+        if x_channels_last:
+            return self.role == "oc" and p.ic // p.g >= LEAST_CHANNELS
+        return self.role == "ow" and p.sw == 1 and p.ow >= self.pixels and self.n_oc_blk(p) <= _MOST_BLOCKS
 
     def has_panels(self, p: ConvProblem, caches: Caches) -> bool:
         """Whether the pixels of each tile, if they are its vectors, lie in a row of their own (_blocks.py: panels).

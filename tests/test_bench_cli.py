@@ -19,6 +19,7 @@ import pyconv
 from _processes import HERE, environment, python
 from pyconv._dispatch import LEVELS
 from pyconv.bench import adapters, cli, plot, presets, processors, selection, worker
+from pyconv.bench.descriptor import parse
 from pyconv.bench.errors import BenchError
 from pyconv.bench.record import Run
 from pyconv.bench.special import import_time
@@ -121,6 +122,14 @@ def test_list(capsys: pytest.CaptureFixture[str]) -> None:
     assert int(listed["all"]) == sum(int(listed[name]) for name in presets.NAMES)
 
 
+def test_list_of_layers_can_be_read_back(capsys: pytest.CaptureFixture[str]) -> None:
+    for words, layers in ((["all"], presets.layers("all")), (["--filter", "^conv1$"], presets.layers("resnet50")[:1])):
+        assert cli.main(["--list", *words]) == cli.OK
+        assert [parse(line) for line in capsys.readouterr().out.splitlines()] == layers
+    assert cli.main(["--list", "mb1ic3ih9oc4oh7kh3"]) == cli.OK
+    assert capsys.readouterr().out == "mb1ic3oc4_ih9oh7kh3ph0\n"
+
+
 def test_one_round(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     record, table, lines = (tmp_path / name for name in ("run.json", "run.md", "run.csv"))
     outputs = ["--json", str(record), "--markdown", str(table), "--csv", str(lines)]
@@ -181,6 +190,12 @@ def test_a_peer_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(BenchError, match=r"try: pip install .*onnx$"):
         selection.peers_of("onnxruntime")
     assert not {"torch", "torch-cl", "onnxruntime"} & {peer.name for peer in selection.peers_of("installed")}
+
+
+def test_no_peer_is_installed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(selection.adapters, "missing", lambda name: [name])
+    assert cli.main([*ONE, "--rounds", "1", "--against", "installed"]) == cli.OK
+    assert "--against installed: none of torch, torch-cl, " in capsys.readouterr().err
 
 
 def test_another_build_is_a_peer_with_caches_left_alone_and_swept(

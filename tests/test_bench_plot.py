@@ -95,6 +95,21 @@ def test_many_layers_become_a_line_for_each_group() -> None:
     assert [len(line.rows) for line in plot.lines_of(many)] == [len(rows) for rows in many.groups().values()]
 
 
+@pytest.mark.usefixtures("as_text")
+def test_settings_that_most_rows_share_are_said_once(tmp_path: Path) -> None:
+    two, swept = replace(SETTINGS, threads=2), replace(SETTINGS, evicted=8)
+    few = a_run((two,), ("vgg16",)).rows[:4]
+    labels = {"vgg16", "vgg16, 2 threads"}
+    for other, said in ((few, labels), (a_run((two,), ("vgg16",)).rows, {"vgg16, 1 thread", "vgg16, 2 threads"})):
+        run = replace(FEW, rows=[*FEW.rows, *other])
+        assert {line.head for line in plot.lines_of(run) if line.head} == said
+        plot.draw(run, tmp_path / "run.svg")
+        usual = "1 thread, unless a line says otherwise" in (tmp_path / "run-ratios.svg").read_text()
+        assert usual == (said == labels)
+    most_swept = a_run((swept,), ("vgg16",)).rows
+    assert not plot.usual_settings(replace(FEW, rows=[*FEW.rows[:4], *most_swept])), "no word says: nothing is evicted"
+
+
 def test_layers_are_sorted_within_their_network() -> None:
     run = a_run()
     for network in ("resnet50", "mobilenet_v2", "vgg16"):

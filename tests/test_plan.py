@@ -400,6 +400,26 @@ def test_few_output_channels_read_pixels_in_the_image() -> None:
     assert make_plan(integers, AVX2, HALF_L2, 1, tile=("ow", 2, 6)).reads_image, "sums are of the same bits"
 
 
+def test_scalars_of_points_are_read_in_the_image() -> None:
+    def reads(p: ConvProblem) -> bool:
+        return make_plan(p, AVX2, HALF_L2, 1, tile=("oc", 2, 6), x_channels_last=True).reads_image
+
+    points = pointwise(16, 14, 64)
+    assert reads(points)
+    assert reads(replace(points, ih=28, iw=28, oh=14, ow=14, sh=2, sw=2)), "they may lie apart"
+    assert not reads(replace(points, ic=15)), "of few channels a pixel has too little of a line"
+    assert not reads(replace(points, g=2)), "8 channels of each"
+    assert not reads(replace(points, src_dtype="float16")), "they are converted"
+    assert not reads(replace(points, pl=1, ow=points.ow + 1)), "some are zeros"
+    assert not reads(replace(points, pr=1, ow=points.ow + 1)), "some are zeros"
+    assert reads(replace(points, ih=28, oh=14, sh=2, pb=1)), "no output reads the padding"
+    assert not reads(replace(LAYER, ic=16)), "it is no 1x1 kernel"
+    sliced = make_plan(replace(points, ic=31), AVX2, HALF_L2, 1, tile=("oc", 2, 6))
+    assert not replace(sliced, blocks=replace(sliced.blocks, ic_slice=16)).reads_image, (
+        "15 channels in the second slice"
+    )
+
+
 def test_many_channels_for_one_block_come_a_line_at_a_time() -> None:
     tile = make_plan(pointwise(64, 388, 2), AVX2, HALF_L2, 1).tile
     assert (tile.role, tile.NV) == ("ow", 2)

@@ -42,13 +42,12 @@ SPECIAL = {
 }
 
 
-# Those that do not look at the layers that are asked for, and the options that mean nothing to them either.
-_WITHOUT_LAYERS = {
-    "overhead": "which times layers of its own",
-    "import_time": "which imports and computes nothing",
-}
+# Those that do not look at the layers that are asked for: what they do, and the options that mean nothing to them.
 _OF_LAYERS = ("filter", "batch", "threads", "layout", "weights")
-_NEEDLESS = {"overhead": _OF_LAYERS, "import_time": (*_OF_LAYERS, "dtype", "isa")}
+_WITHOUT_LAYERS = {
+    "overhead": ("which times layers of its own", _OF_LAYERS),
+    "import_time": ("which imports and computes nothing", (*_OF_LAYERS, "dtype", "isa")),
+}
 _DEFAULT = ["resnet50"]
 
 
@@ -76,7 +75,7 @@ def parser() -> argparse.ArgumentParser:
         help=f"presets ({', '.join(presets.NAMES)}, {presets.ALL}), descriptors of oneDNN's benchdnn, files of them, "
         "or ONNX models (default: resnet50)",
     )
-    add("--list", action="store_true", help="print the presets and how many layers each has")
+    add("--list", action="store_true", help="print the presets and how many layers each has or, of LAYERS, each one")
 
     what = top.add_argument_group("what is measured")
     add = what.add_argument
@@ -187,12 +186,14 @@ def _main(arguments: Sequence[str]) -> int:
     known = parser()
     options = known.parse_args(arguments)
     if options.list:
-        print_presets()
+        print_list(None if options.layers is _DEFAULT else options.layers, options.filter)
         return OK
     check_outputs(options)
     old = read_old(options)
     layers, notes = selection.layers_of(options.layers, options.filter)
     peers = selection.peers_of(options.against)
+    if options.against and not peers:
+        notes.append(f"--against {options.against}: none of {', '.join(adapters.NAMES)} is installed")
     evicted = selection.evicted_of(options.evict)
     modes = [mode for mode in SPECIAL if getattr(options, mode)]
     if modes:
@@ -207,11 +208,12 @@ def _main(arguments: Sequence[str]) -> int:
         if builds and options.import_time:
             raise BenchError(f"--against {builds[0]}: not with --import-time, which imports this build only")
         if _WITHOUT_LAYERS.keys() >= {*modes}:
-            needless = [] if options.layers is _DEFAULT else [" ".join(options.layers)]
-            given = ((name, getattr(options, name)) for name in _NEEDLESS[modes[0]])
-            needless += [f"--{name} {value}" for name, value in given if value != known.get_default(name)]
-            if needless:
-                raise BenchError(f"{needless[0]}: not with {mode}, {_WITHOUT_LAYERS[modes[0]]}")
+            why, needless = _WITHOUT_LAYERS[modes[0]]
+            words = [] if options.layers is _DEFAULT else [" ".join(options.layers)]
+            given = ((name, getattr(options, name)) for name in needless)
+            words += [f"--{name} {value}" for name, value in given if value != known.get_default(name)]
+            if words:
+                raise BenchError(f"{words[0]}: not with {mode}, {why}")
     threads = selection.threads_of("1" if options.threads is None else options.threads)
     counts = scaling.thread_counts() if options.threads is None else threads
     if options.scaling and len(counts) == 1:
@@ -280,10 +282,17 @@ def measure_special(run: Run, modes: Sequence[str], setup: Setup, counts: Sequen
     return False
 
 
-def print_presets() -> None:
-    """List the presets."""
-    for name in (*presets.NAMES, presets.ALL):
-        print(f"{name:<14} {len(presets.layers(name)):>4} layers")
+def print_list(words: Sequence[str] | None, pattern: str | None) -> None:
+    """List the presets or, of those that are asked for, the layers, in a form that a file of layers may have."""
+    if words is None and pattern is None:
+        for name in (*presets.NAMES, presets.ALL):
+            print(f"{name:<14} {len(presets.layers(name)):>4} layers")
+        return
+    layers, notes = selection.layers_of(_DEFAULT if words is None else words, pattern)
+    for layer in layers:
+        print(layer.line)
+    for note in notes:
+        print(f"{PROGRAM}: {note}", file=sys.stderr)
 
 
 def check_outputs(options: argparse.Namespace) -> None:

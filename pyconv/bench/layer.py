@@ -144,6 +144,13 @@ class Layer:
         return f"{groups}mb{self.mb}ic{self.ic}oc{self.oc}_{text}"
 
     @property
+    def line(self) -> str:
+        """The shape, and the name as oneDNN's files have it: network, layer and, of several alike, how many."""
+        times = f"*{self.multiplicity}" if self.multiplicity > 1 else ""
+        name = f"{self.network}:{self.name}{times}" if self.network else f"{self.name}{times}"
+        return f'{self.descriptor}n"{name}"' if name else self.descriptor
+
+    @property
     def shape_text(self) -> str:
         """The shape for people: ``3x3 s2 64->128 @28``, with the output's size last."""
         parts = [f"{self.kw}" if self.is_1d else f"{self.kh}x{self.kw}"]

@@ -60,6 +60,7 @@ _STYLE: Any = {
     "ytick.color": _QUIET,
 }
 _MOST_LINES = 60
+_USUAL = 3 / 4  # the part of the rows that makes a setting the usual one
 
 
 def available() -> bool:
@@ -273,13 +274,27 @@ class Versus:
     ratio: Callable[[Row], float]
 
 
+def usual_settings(run: Run) -> dict[str, object]:
+    """Find the settings that most rows share, where there are words for the others: they are said once."""
+    usual: dict[str, object] = {}
+    for name in common(run)[1]:
+        values = [getattr(row.settings, name) for row in run.rows]
+        commonest = statistics.mode(values)
+        others = [row.settings for row, value in zip(run.rows, values, strict=True) if value != commonest]
+        if len(others) <= (1 - _USUAL) * len(values) and all(settings.describe([name]) for settings in others):
+            usual[name] = commonest
+    return usual
+
+
 def lines_of(run: Run) -> list[Line]:
     """Arrange the layers by network and setting, the slowest beside the fastest peer last; or take groups as wholes."""
     _, apart = common(run)
+    usual = usual_settings(run)
     lines: list[Line] = []
     for (network, settings), rows in run.groups().items():
         compared = [row for row in rows if row.peers]
-        head = ", ".join(filter(None, [network, settings.describe(apart)])) or "layers"
+        unusual = [name for name in apart if name not in usual or getattr(settings, name) != usual[name]]
+        head = ", ".join(filter(None, [network, settings.describe(unusual)])) or "layers"
         if len(run.rows) > _MOST_LINES:
             lines += [Line(f"{head}\n{len(compared)} layers", compared)] * bool(compared)
             continue
@@ -301,12 +316,14 @@ def draw_ratios(run: Run, path: str | Path) -> None:
     ys: list[float] = []
     for line in lines:
         ys.append((ys[-1] + 1 if ys else 0) + (1.6 if line.head else 0))
-    height = 1.85 + (0.45 if together else 0.17) * (ys[-1] + 1.2)
+    legend = _legend(run, together)
+    below = 0.8 + 0.15 * len(legend)  # inches
+    height = 0.9 + below + (0.45 if together else 0.17) * (ys[-1] + 1.2)
     left = 0.25 + 0.07 * max(len(part) for line in lines for part in line.label.split("\n"))
     width = max(left + 0.2 + 1.75 * len(columns), 7.0)
     limits = _limits([column.ratio(row) for column in columns for line in lines for row in line.rows])
     with _style():
-        figure, axes = _figure(width, height, (1, len(columns)), left=left, right=0.2, bottom=0.95, top=0.95)
+        figure, axes = _figure(width, height, (1, len(columns)), left=left, right=0.2, bottom=below, top=0.95)
         for panel, column in zip(axes, columns, strict=True):
             _ratio_axes(panel, ys, limits)
             _column(panel, column, lines, ys, limits)
@@ -316,18 +333,25 @@ def draw_ratios(run: Run, path: str | Path) -> None:
                 line.head, (0, y - 1.1), (6 - 72 * left, 0), xycoords=("axes fraction", "data"), va="center",
                 textcoords="offset points", size=8, weight="bold", annotation_clip=False,
             )  # fmt: skip
-        marks = "; tick: median" if together else ""
-        figure.supxlabel(
-            f"time of the peer / time of pyconv: right of 1 pyconv is faster; dotted: geometric mean{marks}",
-            fontsize=9, y=0.52 / height, x=0.12 / width, ha="left",
-        )  # fmt: skip
-        summary = run.summary(run.rows)
-        compared = sum(row.fastest_peer() is not None for row in run.rows)
+        figure.supxlabel("\n".join(legend), fontsize=9, y=0.52 / height, x=0.12 / width, ha="left")
+        s = run.summary(run.rows)
         exact = [column.name for column in columns if not column.approximate]
         against = exact[0] if len(exact) == 1 else "the fastest peer"
-        won = f"{summary.fastest[0]:.2f}x {against} (geometric mean), ahead on {compared - summary.lost} of {compared}"
-        _words(figure, won if compared else "Beside peers that compute another result", caption(run))
+        won = f"{s.fastest[0]:.2f}x {against} (geometric mean), ahead on {s.compared - s.lost} of {s.compared}"
+        _words(figure, won if s.compared else "Beside peers that compute another result", caption(run))
         figure.savefig(path)
+
+
+def _legend(run: Run, together: bool) -> list[str]:
+    """Say what is drawn; in a second line, the settings that lines do not name."""
+    drawn = "time of the peer / time of pyconv: right of 1 pyconv is faster; dotted: geometric mean"
+    if together:
+        drawn += "; tick: median; triangle: beyond the axis"
+    usual = usual_settings(run)
+    if not usual:
+        return [drawn]
+    first = replace(run.rows[0].settings, **usual)  # type: ignore[arg-type]
+    return [drawn, f"{first.describe(usual)}, unless a line says otherwise"]
 
 
 def _limits(ratios: Sequence[float]) -> tuple[float, float]:

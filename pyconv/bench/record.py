@@ -211,10 +211,14 @@ class Row:
 
 @dataclass(frozen=True)
 class Summary:
-    """Rows taken together: geometric means and the least of them; ratios to the peers by name, approximate or not."""
+    """Rows taken together: geometric means and the least of them; ratios to the peers by name, approximate or not.
+
+    `compared` rows have a fastest peer, which is faster on the `lost` ones.
+    """
 
     rows: int
     partial: int
+    compared: int
     lost: int
     milliseconds: float
     gflops: float
@@ -276,6 +280,7 @@ class Run:
         return Summary(
             rows=len(rows),
             partial=sum(row.partial for row in rows),
+            compared=sum(row.fastest_peer() is not None for row in rows),
             lost=sum(row.lost for row in rows),
             milliseconds=1e3 * sum(row.pyconv.median * row.multiplicity for row in rows),
             gflops=geometric_mean(row.gflops for row in rows),

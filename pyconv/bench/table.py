@@ -308,10 +308,8 @@ def fitting(widths: Sequence[int], ranks: Sequence[int], width: int) -> list[int
 
 def lost(run: Run) -> str:
     """Count the rows where a peer is faster; empty where there was none to compare with."""
-    compared = sum(row.fastest_peer() is not None for row in run.rows)
-    if not compared:
-        return ""
-    return f"pyconv loses {run.summary(run.rows).lost} of {compared} rows to the fastest peer"
+    s = run.summary(run.rows)
+    return f"pyconv loses {s.lost} of {s.compared} rows to the fastest peer" if s.compared else ""
 
 
 def markdown(run: Run) -> str:

@@ -17,6 +17,7 @@ from pyconv.bench.progress import Progress
 from pyconv.bench.record import geometric_mean
 from pyconv.bench.session import Job
 from pyconv.bench.special import Setup, Table, label
+from pyconv.bench.table import digits
 
 Samples = dict[int, list[float]]  # by number of threads
 
@@ -109,7 +110,7 @@ def _summarise(
     found: list[tuple[Job, str, Samples]],
 ) -> None:
     def words(ups: Iterable[float]) -> str:
-        return ", ".join(f"{up:.2f}x with {n}" for n, up in zip(counts[1:], ups, strict=True))
+        return ", ".join(f"{digits(up)}x with {n}" for n, up in zip(counts[1:], ups, strict=True))
 
     for name in dict.fromkeys(name for _, name, _ in found):
         columns = zip(*(_speed_ups(samples) for _, each, samples in found if each == name), strict=True)
