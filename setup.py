@@ -13,6 +13,7 @@ from pathlib import Path
 
 from Cython.Build import cythonize
 from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
 
 DEBUG = os.environ.get("PYCONV_DEBUG", "0") not in ("", "0")
 
@@ -64,6 +65,7 @@ HIDE = ["-fvisibility=hidden"]  # all but PyInit_*
 KERNEL = [*INLINE, *HIDE, "-ffp-contract=fast", "-fno-math-errno"]
 OPENMP = ["-fopenmp"]
 KINDS = {"": [], "_int": ["-DPYCONV_INTEGERS"]}  # of numbers: what a level's modules are called, and their flags
+SLIM = ["-Wl,--strip-all"] if platform.system() == "Linux" and not DEBUG else []
 HARDEN = ["-Wl,-z,relro,-z,now,-z,noexecstack"] if platform.system() == "Linux" else []
 
 
@@ -134,7 +136,19 @@ def extensions() -> list[Extension]:
     return modules + [kernels(*level) for level in levels]
 
 
+class Build(build_ext):
+    """Leaves the names of functions out of what is installed; in place, profilers and assembly.py want them."""
+
+    def run(self) -> None:
+        """Build all modules."""
+        if not (self.inplace or self.editable_mode):
+            for module in self.extensions:
+                module.extra_link_args += SLIM
+        super().run()
+
+
 setup(
     ext_modules=extensions(),
+    cmdclass={"build_ext": Build},
     options={"build_ext": {"parallel": os.cpu_count()}},
 )

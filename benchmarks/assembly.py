@@ -1,8 +1,8 @@
 """Read the assembly of the tiles: every innermost loop of multiply-adds, and whether it touches the stack.
 
-A tile is at its peak only if its accumulators stay in registers. This disassembles the installed modules and lists, for
-each function that holds tiles, its innermost loops: multiply-adds, instructions, and vectors kept on the stack, which
-should be none.
+A tile is at its peak only if its accumulators stay in registers. This disassembles modules built in place (or with
+``pip install -e``; others have no names of functions) and lists, for each function that holds tiles, its innermost
+loops: multiply-adds, instructions, and vectors kept on the stack, which should be none.
 
     python benchmarks/assembly.py [ISA ...]          needs objdump (binutils)
 """
@@ -83,8 +83,11 @@ def main() -> None:
         assert spec is not None
         command = ["objdump", "-d", "--no-show-raw-insn", str(spec.origin)]
         text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        found = list(functions(text))
+        if not found:
+            sys.exit(f"{spec.origin} names no functions: build in place, or install with -e")
         print(f"\n{isa}")
-        for name, body in functions(text):
+        for name, body in found:
             loops = list(innermost_loops(body))
             spilling = [loop for loop in loops if loop.stack]
             clean &= not spilling

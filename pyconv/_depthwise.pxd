@@ -15,11 +15,20 @@
 
 from pyconv._tile cimport MAX_M, MAX_NV, Taps
 from pyconv._vector cimport (
-    INTEGERS, VECTOR_BYTES, VECTOR_REGISTERS, assume, f32v, muladd, muladd_each, real, spread_f32, spread_f64, vec,
+    INTEGERS, VECTOR_BYTES, VECTOR_REGISTERS, assume, f32v, muladd, muladd_each, read_anew, real, spread_f32,
+    spread_f64, vec,
 )
 
 cdef enum:
     MAX_ROWS = 4
+
+
+cdef struct Grid:
+    # Tiles of one size: so many beside one another, and so many times, all in one instance: to find it takes as long as
+    # a good part of a tile. In bytes.
+    Py_ssize_t n, times
+    Py_ssize_t next_pixel, next_weights, next_out  # from one tile to the next; bias with the weights
+    Py_ssize_t again_pixel, again_out              # from the first of them to the first of the next time
 
 
 cdef inline bint depthwise_fits(const int R, const int NV) noexcept nogil:
@@ -57,6 +66,8 @@ cdef inline void channels_tile(
         Py_ssize_t n_ic = taps.n_ic if GROUPED else 1
         Py_ssize_t n_taps = taps.n_kh * taps.n_kw
         const char *pixel
+        # Pixels that are found from the same one. Multiples of a step of its own for each tap would take as long.
+        int ABREAST = 1 if BORDERED else 4
     assume(n_ic > 0)
     assume(n_taps > 0)
     for r in range(R):
@@ -71,11 +82,12 @@ cdef inline void channels_tile(
             w = (<const vec *> weights)[0]
             weights = weights + VECTOR_BYTES // sizeof(real)
             for r in range(R):
-                x = (<const vec *> pixel)[0]
+                x = (<const vec *> (pixel + r % ABREAST * tap_step))[0]
                 if GROUPED:
                     x = spread(x, n_ic, ic)
                 acc[r] = muladd_each(acc[r], x, w)
-                pixel = pixel + tap_step
+                if r % ABREAST == ABREAST - 1:
+                    pixel = pixel + ABREAST * tap_step
     for r in range(R):
         (<vec *> (out + r * pitch))[0] = acc[r]
 
@@ -183,3 +195,44 @@ cdef inline void depthwise_tile(
     for r in range(R):
         for v in range(NV):
             (<vec *> (out + r * pitch))[v] = acc[r * NV + v]
+
+
+cdef inline void channels_tiles(
+    const bint BORDERED, const int R,
+    const real *strip, Py_ssize_t step, const real *weights, const Taps *taps,
+    const vec *bias, char *out, Py_ssize_t pitch, const Grid *grid,
+) noexcept nogil:
+    cdef Py_ssize_t _j, i
+    for _j in range(grid.times):
+        for i in range(grid.n):
+            channels_tile(
+                False, BORDERED, R, <const real *> (<const char *> strip + i * grid.next_pixel), step,
+                <const real *> (<const char *> weights + i * grid.next_weights), taps,
+                <const vec *> (<const char *> bias + i * grid.next_weights), out + i * grid.next_out, pitch,
+            )
+        strip = <const real *> (<const char *> strip + grid.again_pixel)
+        out = out + grid.again_out
+
+
+cdef inline void depthwise_tiles(
+    const int KH, const int KW, const int SH, const int NV, const int R,
+    const real *pixels, Py_ssize_t row_pitch, const real *weights, const Taps *taps,
+    const vec *bias, char *out, Py_ssize_t pitch, const Grid *grid,
+) noexcept nogil:
+    # Of one channel: all have its bias, weights and offsets, which would take registers from the accumulators, if they
+    # stayed.
+    cdef:
+        Py_ssize_t _j, _i
+        const char *pixel
+        char *to
+    for _j in range(grid.times):
+        pixel, to = <const char *> pixels, out
+        for _i in range(grid.n):
+            read_anew(weights)
+            read_anew(bias)
+            read_anew(taps)
+            depthwise_tile(KH, KW, SH, NV, R, <const real *> pixel, row_pitch, weights, taps, bias, to, pitch)
+            pixel = pixel + grid.next_pixel
+            to = to + grid.next_out
+        pixels = <const real *> (<const char *> pixels + grid.again_pixel)
+        out = out + grid.again_out

@@ -5,9 +5,10 @@
 
 from libc.string cimport memset
 
+from pyconv._depthwise cimport Grid
 from pyconv._lowered cimport Call, Lowered, Task
-from pyconv._split cimport Split, size_of, split_by, start_of
-from pyconv._strip cimport Image
+from pyconv._split cimport Split, as_large, size_of, split, split_by, start_of
+from pyconv._strip cimport PAGE, Image
 from pyconv._vector cimport VECTOR_BYTES, real
 
 cdef enum:
@@ -16,60 +17,96 @@ cdef enum:
     TOGETHER = 4 * CACHE_LINE // VECTOR_BYTES
 
 
+cdef void multiply_bands(
+    const Lowered *p, const Call *call, const Task *t, const Pass *q, const Pixels *pixels, const real *bias, real *c,
+    Py_ssize_t oc, const Runs *runs, Py_ssize_t row, Py_ssize_t n_rows, Py_ssize_t bands, Py_ssize_t again,
+) noexcept nogil:
+    # Bands of `n_rows` rows, every `dh`-th; the first begins with `row`, each of the others `again` rows below the one
+    # before. In grids of all of them; where rows have tiles of several widths, of no more than half of the first level
+    # cache holds, before the next width.
+    cdef:
+        Py_ssize_t VL = VECTOR_BYTES // sizeof(real)
+        Py_ssize_t size = sizeof(real)
+        Py_ssize_t at_once = bands
+        Py_ssize_t row_pitch = p.dh * pixels.row_step
+        Py_ssize_t out_pitch = p.dh * call.out_stride[2]
+        Py_ssize_t i, k, col, width
+        int NV
+        bint whole = t.n_ow >= VL and fits_output(call, t, 0, VL, size)
+        Grid grid
+        const real *weights = bias + VL
+        const real *source
+        char *out
+    if not whole:
+        at_once = 1
+    elif bands > 1 and runs.n > 1:  # of a row: its output, and its pixels
+        at_once = max(1, p.l1_ways * PAGE // 2 // (n_rows * t.n_ow * size * (1 + p.rows.step * p.cols.step)))
+    while bands > 0:
+        source = <const real *> (pixels.data + row * pixels.row_step)
+        out = output_of(p, call, t, oc, row, 0)
+        for i in range(runs.n):
+            NV, col = <int> runs.size[i], runs.first_pixel[i]
+            width = NV * VL
+            if whole or (p.dh == 1 and fits_output(call, t, row + n_rows - 1, width, size)):
+                grid.n, grid.next_pixel, grid.next_out = runs.tiles[i], runs.step[i] * size, runs.step[i] * size
+                grid.times = min(at_once, bands)
+                grid.again_pixel, grid.again_out = again * pixels.row_step, again * call.out_stride[2]
+                run_depthwise(
+                    p.rows.step, NV, <int> n_rows, source + col, row_pitch, weights, &q.taps, bias, out + col * size,
+                    out_pitch, &grid,
+                )
+                continue
+            grid.n = grid.times = 1
+            for k in range(runs.tiles[i]):
+                run_depthwise(
+                    p.rows.step, NV, <int> n_rows, source + col, row_pitch, weights, &q.taps, bias, <char *> c,
+                    width * size, &grid,
+                )
+                store_tile(
+                    q.result, c, n_rows, n_rows, min(width, t.n_ow), width, out + col * call.out_stride[3], out_pitch,
+                    call.out_stride[3],
+                )
+                col = col + runs.step[i]
+        row = row + at_once * again
+        bands = bands - at_once
+
+
 cdef inline void multiply_rows(
     const Lowered *p, const Call *call, const Task *t, Pass *q, const Pixels *pixels, const real *group, real *c,
 ) noexcept nogil:
     # Vectors of pixels in several rows times the weights of one channel. Rows that a dilation apart share their input:
-    # a tile takes every `dh`-th row.
+    # a tile takes every `dh`-th row, from each of the first `dh` rows on. Bands of as many rows follow one another
+    # downwards, and from one beginning to the next: the more of them go through grids.
     cdef:
         Py_ssize_t VL = VECTOR_BYTES // sizeof(real)
-        Py_ssize_t oc, i, j, k, n, first, row, n_rows, col, width
-        Py_ssize_t row_pitch = p.dh * pixels.row_step
-        Py_ssize_t out_pitch = p.dh * call.out_stride[2]
-        int NV
+        Py_ssize_t oc, i, j, k, row, down, n_rows, n_bands, n_begin
         # Tiles no wider than the row, if it has a vector's pixels: none needs a buffer.
         Split tiles = split_by((t.n_ow + VL - 1) // VL, max(1, min(p.NV, t.n_ow // VL)))
-        Runs runs = runs_of(&tiles, VL, t.n_ow, False)
-        bint whole = t.n_ow >= VL and fits_output(call, t, 0, VL, sizeof(real))
-        bint direct
+        Runs runs = runs_of(&tiles, VL, t.n_ow)
+        Split beginnings = split(t.n_oh, min(p.dh, t.n_oh))  # and how many rows each has
         Split bands
         const real *bias
-        const real *weights
-        const real *source
-        char *out
     q.taps.offset = pixels.offset
     for oc in range(t.block_begin, t.block_end):
         bias = part_of(p, call, t, oc, q, group)
-        weights = bias + VL
-        for first in range(min(p.dh, t.n_oh)):
-            bands = split_by((t.n_oh - first + p.dh - 1) // p.dh, p.M[p.NV])
-            row = first
-            out = output_of(p, call, t, oc, first, 0)
-            for j in range(bands.parts):
+        k = 0
+        while k < beginnings.parts:
+            n_begin = as_large(&beginnings, k)
+            bands = split_by(size_of(&beginnings, k), p.M[p.NV])
+            j = 0
+            while j < bands.parts:
+                n_bands = as_large(&bands, j)
                 n_rows = size_of(&bands, j)
-                source = <const real *> (pixels.data + row * pixels.row_step)
-                for i in range(runs.n):
-                    NV, n, col = <int> runs.size[i], runs.tiles[i], runs.first_pixel[i]
-                    width = NV * VL
-                    direct = whole or (p.dh == 1 and fits_output(call, t, row + n_rows - 1, width, sizeof(real)))
-                    if direct:
-                        run_depthwise(
-                            p.rows.step, NV, <int> n_rows, n, source + col, row_pitch, weights, &q.taps, bias,
-                            out + col * <Py_ssize_t> sizeof(real), out_pitch,
-                        )
-                        continue
-                    for k in range(n):
-                        run_depthwise(
-                            p.rows.step, NV, <int> n_rows, 1, source + col, row_pitch, weights, &q.taps, bias,
-                            <char *> c, width * sizeof(real),
-                        )
-                        store_tile(
-                            q.result, c, n_rows, n_rows, min(width, t.n_ow), width, out + col * call.out_stride[3],
-                            out_pitch, call.out_stride[3],
-                        )
-                        col = col + width
-                row = row + n_rows * p.dh
-                out = out + n_rows * out_pitch
+                row = k + start_of(&bands, j) * p.dh
+                down = n_rows * p.dh
+                if n_bands >= n_begin:
+                    for i in range(n_begin):
+                        multiply_bands(p, call, t, q, pixels, bias, c, oc, &runs, row + i, n_rows, n_bands, down)
+                else:
+                    for i in range(n_bands):
+                        multiply_bands(p, call, t, q, pixels, bias, c, oc, &runs, row + i * down, n_rows, n_begin, 1)
+                j = j + n_bands
+            k = k + n_begin
 
 
 cdef inline void multiply_strip_rows(
@@ -111,7 +148,7 @@ cdef inline void multiply_channels(
     cdef:
         Py_ssize_t VL = VECTOR_BYTES // sizeof(real)
         Py_ssize_t size = sizeof(real)
-        Py_ssize_t block, oc, lanes, together, begin, end, row, i, k, col, m, count
+        Py_ssize_t block, oc, lanes, together, begin, end, row, i, col, m, count
         Py_ssize_t n_full = p.ocg // VL
         Py_ssize_t n_rows = t.n_oh
         Py_ssize_t n_cols = t.n_ow
@@ -123,6 +160,7 @@ cdef inline void multiply_channels(
         # Rows that follow each other in the output as pixels do are scattered as one.
         bint flat = out_row == n_cols * out_col
         Split tiles
+        Grid grid
         const real *bias
         const real *weights
         const char *source
@@ -133,6 +171,9 @@ cdef inline void multiply_channels(
         out_row, out_col = out_col, out_row
     tiles = split_by(n_cols, p.M[1])
     q.taps.offset, q.taps.inside = pixels.offset, pixels.inside
+    grid.next_pixel = grid.next_out = VECTOR_BYTES
+    grid.next_weights = p.unit_pitch * size
+    grid.again_pixel = row_step
     begin = 0
     while begin < n_rows:
         end = min(n_rows, begin + (p.band if direct or flat else 1))
@@ -146,22 +187,22 @@ cdef inline void multiply_channels(
             weights = bias + VL
             out = output_of(p, call, t, oc, 0, 0) + begin * out_row
             source = pixels.data + (block - t.block_begin) * VECTOR_BYTES + begin * row_step
+            grid.n, grid.times = together, end - begin
             col = 0
             for i in range(tiles.parts):
                 m = size_of(&tiles, i)
-                for row in range(end - begin):
-                    if direct and lanes == VL:
-                        for k in range(together):
-                            run_channels(
-                                <int> m, <const real *> (source + row * row_step + k * VECTOR_BYTES), col_step,
-                                weights + k * p.unit_pitch, &q.taps, bias + k * p.unit_pitch,
-                                out + row * out_row + col * out_col + k * VECTOR_BYTES, out_col,
-                            )
-                    else:
-                        run_channels(
-                            <int> m, <const real *> (source + row * row_step), col_step, weights, &q.taps, bias,
-                            <char *> (c + (row * n_cols + col) * VL), VECTOR_BYTES,
-                        )
+                if direct and lanes == VL:
+                    grid.again_out = out_row
+                    run_channels(
+                        <int> m, <const real *> source, col_step, weights, &q.taps, bias, out + col * out_col, out_col,
+                        &grid,
+                    )
+                else:
+                    grid.again_out = n_cols * VECTOR_BYTES
+                    run_channels(
+                        <int> m, <const real *> source, col_step, weights, &q.taps, bias, <char *> (c + col * VL),
+                        VECTOR_BYTES, &grid,
+                    )
                 source = source + m * col_step
                 col = col + m
             if direct and lanes < VL:

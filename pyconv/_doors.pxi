@@ -7,6 +7,7 @@
 
 from pyconv._ahead cimport look_ahead
 from pyconv._channels cimport gather_channels
+from pyconv._depthwise cimport Grid
 from pyconv._instances cimport by_nv, channels_by_pixels, depthwise_by_nv
 from pyconv._lowered cimport Lowered, Task, Weights
 from pyconv._pack cimport pack_part
@@ -15,7 +16,7 @@ from pyconv._strip cimport Image, gather, gather_dense, is_dense
 from pyconv._tile cimport (
     ANY, APART, DEPTHWISE_CHANNELS, FOUR, MANY, OC_VECTOR, ONE, OW_VECTOR, SQUARE, THREE, TWO, Run, Taps,
 )
-from pyconv._vector cimport FUSED, INTEGERS, f32, f32v, f64, f64v, real, tile_code, vec
+from pyconv._vector cimport FUSED, INTEGERS, channels_code, f32, f32v, f64, f64v, real, tile_code, vec
 from pyconv._widen cimport widen_as
 
 # One tap of each channel is all of a 1x1 kernel, and may be what the padding leaves of a taller one.
@@ -95,84 +96,84 @@ cdef tile_code ow_taps(
 
 cdef void dw_1s1(
     int NV, int R, const real *pixels, Py_ssize_t row_pitch, const real *weights, const Taps *taps,
-    const vec *bias, char *out, Py_ssize_t pitch,
+    const vec *bias, char *out, Py_ssize_t pitch, const Grid *grid,
 ) noexcept nogil:
-    depthwise_by_nv(1, 0, 1, NV, R, pixels, row_pitch, weights, taps, bias, out, pitch)
+    depthwise_by_nv(1, 0, 1, NV, R, pixels, row_pitch, weights, taps, bias, out, pitch, grid)
 
 
 cdef void dw_3s1(
     int NV, int R, const real *pixels, Py_ssize_t row_pitch, const real *weights, const Taps *taps,
-    const vec *bias, char *out, Py_ssize_t pitch,
+    const vec *bias, char *out, Py_ssize_t pitch, const Grid *grid,
 ) noexcept nogil:
     if FUSED and taps.n_kw == 3:
-        depthwise_by_nv(3, 3, 1, NV, R, pixels, row_pitch, weights, taps, bias, out, pitch)
+        depthwise_by_nv(3, 3, 1, NV, R, pixels, row_pitch, weights, taps, bias, out, pitch, grid)
     else:
-        depthwise_by_nv(3, 0, 1, NV, R, pixels, row_pitch, weights, taps, bias, out, pitch)
+        depthwise_by_nv(3, 0, 1, NV, R, pixels, row_pitch, weights, taps, bias, out, pitch, grid)
 
 
 cdef void dw_3s2(
     int NV, int R, const real *pixels, Py_ssize_t row_pitch, const real *weights, const Taps *taps,
-    const vec *bias, char *out, Py_ssize_t pitch,
+    const vec *bias, char *out, Py_ssize_t pitch, const Grid *grid,
 ) noexcept nogil:
     if FUSED and taps.n_kw == 3:
-        depthwise_by_nv(3, 3, 2, NV, R, pixels, row_pitch, weights, taps, bias, out, pitch)
+        depthwise_by_nv(3, 3, 2, NV, R, pixels, row_pitch, weights, taps, bias, out, pitch, grid)
     else:
-        depthwise_by_nv(3, 0, 2, NV, R, pixels, row_pitch, weights, taps, bias, out, pitch)
+        depthwise_by_nv(3, 0, 2, NV, R, pixels, row_pitch, weights, taps, bias, out, pitch, grid)
 
 
 cdef void dw_5s1(
     int NV, int R, const real *pixels, Py_ssize_t row_pitch, const real *weights, const Taps *taps,
-    const vec *bias, char *out, Py_ssize_t pitch,
+    const vec *bias, char *out, Py_ssize_t pitch, const Grid *grid,
 ) noexcept nogil:
     if FUSED:
-        depthwise_by_nv(5, 5, 1, NV, R, pixels, row_pitch, weights, taps, bias, out, pitch)
+        depthwise_by_nv(5, 5, 1, NV, R, pixels, row_pitch, weights, taps, bias, out, pitch, grid)
     else:
-        depthwise_by_nv(5, 0, 1, NV, R, pixels, row_pitch, weights, taps, bias, out, pitch)
+        depthwise_by_nv(5, 0, 1, NV, R, pixels, row_pitch, weights, taps, bias, out, pitch, grid)
 
 
 cdef void dw_5s2(
     int NV, int R, const real *pixels, Py_ssize_t row_pitch, const real *weights, const Taps *taps,
-    const vec *bias, char *out, Py_ssize_t pitch,
+    const vec *bias, char *out, Py_ssize_t pitch, const Grid *grid,
 ) noexcept nogil:
     if FUSED and taps.n_kw == 5:
-        depthwise_by_nv(5, 5, 2, NV, R, pixels, row_pitch, weights, taps, bias, out, pitch)
+        depthwise_by_nv(5, 5, 2, NV, R, pixels, row_pitch, weights, taps, bias, out, pitch, grid)
     else:
-        depthwise_by_nv(5, 0, 2, NV, R, pixels, row_pitch, weights, taps, bias, out, pitch)
+        depthwise_by_nv(5, 0, 2, NV, R, pixels, row_pitch, weights, taps, bias, out, pitch, grid)
 
 
 cdef void dw_7s2(
     int NV, int R, const real *pixels, Py_ssize_t row_pitch, const real *weights, const Taps *taps,
-    const vec *bias, char *out, Py_ssize_t pitch,
+    const vec *bias, char *out, Py_ssize_t pitch, const Grid *grid,
 ) noexcept nogil:
-    depthwise_by_nv(7, 0, 2, NV, R, pixels, row_pitch, weights, taps, bias, out, pitch)
+    depthwise_by_nv(7, 0, 2, NV, R, pixels, row_pitch, weights, taps, bias, out, pitch, grid)
 
 
 cdef void dw_any(
     int NV, int R, const real *pixels, Py_ssize_t row_pitch, const real *weights, const Taps *taps,
-    const vec *bias, char *out, Py_ssize_t pitch,
+    const vec *bias, char *out, Py_ssize_t pitch, const Grid *grid,
 ) noexcept nogil:
-    depthwise_by_nv(0, 0, 1, NV, R, pixels, row_pitch, weights, taps, bias, out, pitch)
+    depthwise_by_nv(0, 0, 1, NV, R, pixels, row_pitch, weights, taps, bias, out, pitch, grid)
 
 
-cdef void dc_taps(
+cdef channels_code dc_taps(
     int R, const real *strip, Py_ssize_t step, const real *weights, const Taps *taps,
-    const vec *bias, char *out, Py_ssize_t pitch,
+    const vec *bias, char *out, Py_ssize_t pitch, const Grid *grid,
 ) noexcept nogil:
-    channels_by_pixels(False, False, R, strip, step, weights, taps, bias, out, pitch)
+    channels_by_pixels(False, False, R, strip, step, weights, taps, bias, out, pitch, grid)
 
 
-cdef void dc_groups(
+cdef channels_code dc_groups(
     int R, const real *strip, Py_ssize_t step, const real *weights, const Taps *taps,
-    const vec *bias, char *out, Py_ssize_t pitch,
+    const vec *bias, char *out, Py_ssize_t pitch, const Grid *grid,
 ) noexcept nogil:
-    channels_by_pixels(True, False, R, strip, step, weights, taps, bias, out, pitch)
+    channels_by_pixels(True, False, R, strip, step, weights, taps, bias, out, pitch, grid)
 
 
 cdef void dc_borders(
     int R, const real *strip, Py_ssize_t step, const real *weights, const Taps *taps,
-    const vec *bias, char *out, Py_ssize_t pitch,
+    const vec *bias, char *out, Py_ssize_t pitch, const Grid *grid,
 ) noexcept nogil:
-    channels_by_pixels(False, True, R, strip, step, weights, taps, bias, out, pitch)
+    channels_by_pixels(False, True, R, strip, step, weights, taps, bias, out, pitch, grid)
 
 
 cdef inline void run_tiles_vec(
@@ -185,12 +186,13 @@ cdef inline void run_tiles_vec(
         Py_ssize_t _i
     if point:
         strip = <const real *> (<const char *> strip + taps.offset[0])
+    if role == OC_VECTOR and taps.pixel_step:
+        oc_1x1_apart(NV, M, strip, weights, start, out, taps, run)
+        return
     for _i in range(run.tiles):
         look_ahead(taps.ahead)
         if role == OC_VECTOR:
-            if taps.pixel_step:
-                oc_1x1_apart(NV, M, strip, weights, start, out, taps, run)
-            elif point:
+            if point:
                 oc_1x1(NV, M, strip, weights, start, out, taps, run)
             elif square:
                 oc_3x3(NV, M, strip, weights, start, out, taps, run)
@@ -218,62 +220,67 @@ cdef inline void run_tiles(
 
 
 cdef inline void run_depthwise_vec(
-    Py_ssize_t SH, int NV, int R, Py_ssize_t tiles, const real *pixels, Py_ssize_t row_pitch, const real *weights,
-    const Taps *taps, const vec *bias, char *out, Py_ssize_t pitch,
+    Py_ssize_t SH, int NV, int R, const real *pixels, Py_ssize_t row_pitch, const real *weights, const Taps *taps,
+    const vec *bias, char *out, Py_ssize_t pitch, const Grid *grid,
 ) noexcept nogil:
-    # Tiles of one size, side by side. Rows of pixels are `row_pitch` bytes apart.
-    cdef:
-        Py_ssize_t width = NV * (VECTOR_BYTES // <Py_ssize_t> sizeof(real))
-        Py_ssize_t _i
-    for _i in range(tiles):
-        if taps.n_kh == 1 and SH == 1:
-            dw_1s1(NV, R, pixels, row_pitch, weights, taps, bias, out, pitch)
-        elif taps.n_kh == 3 and SH == 1:
-            dw_3s1(NV, R, pixels, row_pitch, weights, taps, bias, out, pitch)
-        elif taps.n_kh == taps.n_kw == 5 and SH == 1:
-            dw_5s1(NV, R, pixels, row_pitch, weights, taps, bias, out, pitch)
-        elif SH == 1:
-            dw_any(NV, R, pixels, row_pitch, weights, taps, bias, out, pitch)
-        elif taps.n_kh == 3 and SH == 2:
-            dw_3s2(NV, R, pixels, row_pitch, weights, taps, bias, out, pitch)
-        elif taps.n_kh == 5 and SH == 2:
-            dw_5s2(NV, R, pixels, row_pitch, weights, taps, bias, out, pitch)
-        elif taps.n_kh == 7 and SH == 2:
-            dw_7s2(NV, R, pixels, row_pitch, weights, taps, bias, out, pitch)
-        pixels = pixels + width
-        out = out + width * <Py_ssize_t> sizeof(real)
+    # Rows of pixels are `row_pitch` bytes apart.
+    if taps.n_kh == 1 and SH == 1:
+        dw_1s1(NV, R, pixels, row_pitch, weights, taps, bias, out, pitch, grid)
+    elif taps.n_kh == 3 and SH == 1:
+        dw_3s1(NV, R, pixels, row_pitch, weights, taps, bias, out, pitch, grid)
+    elif taps.n_kh == taps.n_kw == 5 and SH == 1:
+        dw_5s1(NV, R, pixels, row_pitch, weights, taps, bias, out, pitch, grid)
+    elif SH == 1:
+        dw_any(NV, R, pixels, row_pitch, weights, taps, bias, out, pitch, grid)
+    elif taps.n_kh == 3 and SH == 2:
+        dw_3s2(NV, R, pixels, row_pitch, weights, taps, bias, out, pitch, grid)
+    elif taps.n_kh == 5 and SH == 2:
+        dw_5s2(NV, R, pixels, row_pitch, weights, taps, bias, out, pitch, grid)
+    elif taps.n_kh == 7 and SH == 2:
+        dw_7s2(NV, R, pixels, row_pitch, weights, taps, bias, out, pitch, grid)
 
 
 cdef inline void run_depthwise(
-    Py_ssize_t SH, int NV, int R, Py_ssize_t tiles, const real *pixels, Py_ssize_t row_pitch, const real *weights,
-    const Taps *taps, const real *bias, char *out, Py_ssize_t pitch,
+    Py_ssize_t SH, int NV, int R, const real *pixels, Py_ssize_t row_pitch, const real *weights, const Taps *taps,
+    const real *bias, char *out, Py_ssize_t pitch, const Grid *grid,
 ) noexcept nogil:
     if real is f32:
-        run_depthwise_vec(SH, NV, R, tiles, pixels, row_pitch, weights, taps, <const f32v *> bias, out, pitch)
+        run_depthwise_vec(SH, NV, R, pixels, row_pitch, weights, taps, <const f32v *> bias, out, pitch, grid)
     else:
-        run_depthwise_vec(SH, NV, R, tiles, pixels, row_pitch, weights, taps, <const f64v *> bias, out, pitch)
+        run_depthwise_vec(SH, NV, R, pixels, row_pitch, weights, taps, <const f64v *> bias, out, pitch, grid)
 
 
 cdef inline void run_channels_vec(
     int R, const real *strip, Py_ssize_t step, const real *weights, const Taps *taps,
-    const vec *bias, char *out, Py_ssize_t pitch,
+    const vec *bias, char *out, Py_ssize_t pitch, const Grid *grid,
 ) noexcept nogil:
+    # Tiles of groups one by one: they take so long that to find their instance does not count.
+    cdef:
+        Py_ssize_t j, i, pixel, ahead
     if taps.inside != NULL:
-        dc_borders(R, strip, step, weights, taps, bias, out, pitch)
-    elif taps.n_ic == 1:
-        dc_taps(R, strip, step, weights, taps, bias, out, pitch)
-    else:
-        dc_groups(R, strip, step, weights, taps, bias, out, pitch)
+        dc_borders(R, strip, step, weights, taps, bias, out, pitch, grid)
+        return
+    if taps.n_ic == 1:
+        dc_taps(R, strip, step, weights, taps, bias, out, pitch, grid)
+        return
+    for j in range(grid.times):
+        for i in range(grid.n):
+            pixel, ahead = j * grid.again_pixel + i * grid.next_pixel, i * grid.next_weights
+            dc_groups(
+                R, <const real *> (<const char *> strip + pixel), step, <const real *> (<const char *> weights + ahead),
+                taps, <const vec *> (<const char *> bias + ahead), out + j * grid.again_out + i * grid.next_out, pitch,
+                grid,
+            )
 
 
 cdef inline void run_channels(
     int R, const real *strip, Py_ssize_t step, const real *weights, const Taps *taps,
-    const real *bias, char *out, Py_ssize_t pitch,
+    const real *bias, char *out, Py_ssize_t pitch, const Grid *grid,
 ) noexcept nogil:
     if real is f32:
-        run_channels_vec(R, strip, step, weights, taps, <const f32v *> bias, out, pitch)
+        run_channels_vec(R, strip, step, weights, taps, <const f32v *> bias, out, pitch, grid)
     else:
-        run_channels_vec(R, strip, step, weights, taps, <const f64v *> bias, out, pitch)
+        run_channels_vec(R, strip, step, weights, taps, <const f64v *> bias, out, pitch, grid)
 
 
 cdef void widen_f32(

@@ -6,8 +6,10 @@
 # An instance that would not fit into the registers of this build is never called, and is compiled to nothing. The
 # Python list of what exists (`variants` in _kernels.pyx) comes from the same two predicates.
 
-from pyconv._depthwise cimport channels_fits, channels_tile, depthwise_fits, depthwise_tile
-from pyconv._tile cimport Run, Taps, tile, tile_fits
+from pyconv._depthwise cimport (
+    Grid, channels_fits, channels_tile, channels_tiles, depthwise_fits, depthwise_tiles,
+)
+from pyconv._tile cimport APART, Run, Taps, tile, tile_fits, tiles
 from pyconv._vector cimport INTEGERS, real, vec
 
 
@@ -17,7 +19,10 @@ cdef inline void _fitting(
     const Run *run,
 ) noexcept nogil:
     if tile_fits(M, NV):
-        tile(role, SHAPE, NV, M, strip, weights, start, out, taps, run)
+        if SHAPE == APART:
+            tiles(role, SHAPE, NV, M, strip, weights, start, taps, run)
+        else:
+            tile(role, SHAPE, NV, M, strip, weights, start, out, taps, run)
 
 
 cdef inline void _by_m(
@@ -73,40 +78,40 @@ cdef inline void by_nv(
 cdef inline void _fitting_depthwise(
     const int KH, const int KW, const int SH, const int NV, const int R,
     const real *pixels, Py_ssize_t row_pitch, const real *weights, const Taps *taps,
-    const vec *bias, char *out, Py_ssize_t pitch,
+    const vec *bias, char *out, Py_ssize_t pitch, const Grid *grid,
 ) noexcept nogil:
     if depthwise_fits(R, NV):
-        depthwise_tile(KH, KW, SH, NV, R, pixels, row_pitch, weights, taps, bias, out, pitch)
+        depthwise_tiles(KH, KW, SH, NV, R, pixels, row_pitch, weights, taps, bias, out, pitch, grid)
 
 
 cdef inline void _by_rows(
     const int KH, const int KW, const int SH, const int NV, int R,
     const real *pixels, Py_ssize_t row_pitch, const real *weights, const Taps *taps,
-    const vec *bias, char *out, Py_ssize_t pitch,
+    const vec *bias, char *out, Py_ssize_t pitch, const Grid *grid,
 ) noexcept nogil:
     if R == 1:
-        _fitting_depthwise(KH, KW, SH, NV, 1, pixels, row_pitch, weights, taps, bias, out, pitch)
+        _fitting_depthwise(KH, KW, SH, NV, 1, pixels, row_pitch, weights, taps, bias, out, pitch, grid)
     elif R == 2:
-        _fitting_depthwise(KH, KW, SH, NV, 2, pixels, row_pitch, weights, taps, bias, out, pitch)
+        _fitting_depthwise(KH, KW, SH, NV, 2, pixels, row_pitch, weights, taps, bias, out, pitch, grid)
     elif R == 3:
-        _fitting_depthwise(KH, KW, SH, NV, 3, pixels, row_pitch, weights, taps, bias, out, pitch)
+        _fitting_depthwise(KH, KW, SH, NV, 3, pixels, row_pitch, weights, taps, bias, out, pitch, grid)
     elif R == 4:
-        _fitting_depthwise(KH, KW, SH, NV, 4, pixels, row_pitch, weights, taps, bias, out, pitch)
+        _fitting_depthwise(KH, KW, SH, NV, 4, pixels, row_pitch, weights, taps, bias, out, pitch, grid)
 
 
 cdef inline void depthwise_by_nv(
     const int KH, const int KW, const int SH, int NV, int R,
     const real *pixels, Py_ssize_t row_pitch, const real *weights, const Taps *taps,
-    const vec *bias, char *out, Py_ssize_t pitch,
+    const vec *bias, char *out, Py_ssize_t pitch, const Grid *grid,
 ) noexcept nogil:
     if NV == 1:
-        _by_rows(KH, KW, SH, 1, R, pixels, row_pitch, weights, taps, bias, out, pitch)
+        _by_rows(KH, KW, SH, 1, R, pixels, row_pitch, weights, taps, bias, out, pitch, grid)
     elif NV == 2:
-        _by_rows(KH, KW, SH, 2, R, pixels, row_pitch, weights, taps, bias, out, pitch)
+        _by_rows(KH, KW, SH, 2, R, pixels, row_pitch, weights, taps, bias, out, pitch, grid)
     elif NV == 3:
-        _by_rows(KH, KW, SH, 3, R, pixels, row_pitch, weights, taps, bias, out, pitch)
+        _by_rows(KH, KW, SH, 3, R, pixels, row_pitch, weights, taps, bias, out, pitch, grid)
     elif NV == 4:
-        _by_rows(KH, KW, SH, 4, R, pixels, row_pitch, weights, taps, bias, out, pitch)
+        _by_rows(KH, KW, SH, 4, R, pixels, row_pitch, weights, taps, bias, out, pitch, grid)
 
 
 cdef inline bint depthwise_exists(Py_ssize_t KH, Py_ssize_t SH) noexcept nogil:
@@ -118,42 +123,45 @@ cdef inline bint depthwise_exists(Py_ssize_t KH, Py_ssize_t SH) noexcept nogil:
 cdef inline void _fitting_channels(
     const bint GROUPED, const bint BORDERED, const int R,
     const real *strip, Py_ssize_t step, const real *weights, const Taps *taps, const vec *bias, char *out,
-    Py_ssize_t pitch,
+    Py_ssize_t pitch, const Grid *grid,
 ) noexcept nogil:
     if channels_fits(R):
-        channels_tile(GROUPED, BORDERED, R, strip, step, weights, taps, bias, out, pitch)
+        if GROUPED:
+            channels_tile(True, BORDERED, R, strip, step, weights, taps, bias, out, pitch)
+        else:
+            channels_tiles(BORDERED, R, strip, step, weights, taps, bias, out, pitch, grid)
 
 
 cdef inline void channels_by_pixels(
     const bint GROUPED, const bint BORDERED, int R,
     const real *strip, Py_ssize_t step, const real *weights, const Taps *taps, const vec *bias, char *out,
-    Py_ssize_t pitch,
+    Py_ssize_t pitch, const Grid *grid,
 ) noexcept nogil:
     if R == 1:
-        _fitting_channels(GROUPED, BORDERED, 1, strip, step, weights, taps, bias, out, pitch)
+        _fitting_channels(GROUPED, BORDERED, 1, strip, step, weights, taps, bias, out, pitch, grid)
     elif R == 2:
-        _fitting_channels(GROUPED, BORDERED, 2, strip, step, weights, taps, bias, out, pitch)
+        _fitting_channels(GROUPED, BORDERED, 2, strip, step, weights, taps, bias, out, pitch, grid)
     elif R == 3:
-        _fitting_channels(GROUPED, BORDERED, 3, strip, step, weights, taps, bias, out, pitch)
+        _fitting_channels(GROUPED, BORDERED, 3, strip, step, weights, taps, bias, out, pitch, grid)
     elif R == 4:
-        _fitting_channels(GROUPED, BORDERED, 4, strip, step, weights, taps, bias, out, pitch)
+        _fitting_channels(GROUPED, BORDERED, 4, strip, step, weights, taps, bias, out, pitch, grid)
     elif R == 5:
-        _fitting_channels(GROUPED, BORDERED, 5, strip, step, weights, taps, bias, out, pitch)
+        _fitting_channels(GROUPED, BORDERED, 5, strip, step, weights, taps, bias, out, pitch, grid)
     elif R == 6:
-        _fitting_channels(GROUPED, BORDERED, 6, strip, step, weights, taps, bias, out, pitch)
+        _fitting_channels(GROUPED, BORDERED, 6, strip, step, weights, taps, bias, out, pitch, grid)
     elif R == 7:
-        _fitting_channels(GROUPED, BORDERED, 7, strip, step, weights, taps, bias, out, pitch)
+        _fitting_channels(GROUPED, BORDERED, 7, strip, step, weights, taps, bias, out, pitch, grid)
     elif R == 8:
-        _fitting_channels(GROUPED, BORDERED, 8, strip, step, weights, taps, bias, out, pitch)
+        _fitting_channels(GROUPED, BORDERED, 8, strip, step, weights, taps, bias, out, pitch, grid)
     elif R == 9:
-        _fitting_channels(GROUPED, BORDERED, 9, strip, step, weights, taps, bias, out, pitch)
+        _fitting_channels(GROUPED, BORDERED, 9, strip, step, weights, taps, bias, out, pitch, grid)
     elif R == 10:
-        _fitting_channels(GROUPED, BORDERED, 10, strip, step, weights, taps, bias, out, pitch)
+        _fitting_channels(GROUPED, BORDERED, 10, strip, step, weights, taps, bias, out, pitch, grid)
     elif R == 11:
-        _fitting_channels(GROUPED, BORDERED, 11, strip, step, weights, taps, bias, out, pitch)
+        _fitting_channels(GROUPED, BORDERED, 11, strip, step, weights, taps, bias, out, pitch, grid)
     elif R == 12:
-        _fitting_channels(GROUPED, BORDERED, 12, strip, step, weights, taps, bias, out, pitch)
+        _fitting_channels(GROUPED, BORDERED, 12, strip, step, weights, taps, bias, out, pitch, grid)
     elif R == 13:
-        _fitting_channels(GROUPED, BORDERED, 13, strip, step, weights, taps, bias, out, pitch)
+        _fitting_channels(GROUPED, BORDERED, 13, strip, step, weights, taps, bias, out, pitch, grid)
     elif R == 14:
-        _fitting_channels(GROUPED, BORDERED, 14, strip, step, weights, taps, bias, out, pitch)
+        _fitting_channels(GROUPED, BORDERED, 14, strip, step, weights, taps, bias, out, pitch, grid)

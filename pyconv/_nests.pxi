@@ -10,7 +10,7 @@ from libc.string cimport memset
 
 from pyconv._ahead cimport LINE, Ahead, expect_nothing, expect_weights
 from pyconv._lowered cimport Call, Lowered, Task, decode, is_split
-from pyconv._split cimport Split, size_of, split_by, start_of
+from pyconv._split cimport Split, as_large, size_of, split_by, start_of
 from pyconv._strip cimport PAGE, Image, channel_at
 from pyconv._tile cimport OC_VECTOR, OW_VECTOR, Run, Taps
 from pyconv._vector cimport INTEGERS, VECTOR_BYTES, f32, real
@@ -51,9 +51,9 @@ cdef struct Runs:
     Py_ssize_t step[3]  # pixels from a tile to the next
 
 
-cdef inline Runs runs_of(const Split *tiles, Py_ssize_t VL, Py_ssize_t n_ow, bint overlap) noexcept nogil:
+cdef inline Runs runs_of(const Split *tiles, Py_ssize_t VL, Py_ssize_t n_ow) noexcept nogil:
     # Of vectors of VL pixels, or of single ones. Two sizes, and the last tile by itself where it moves back, unless it
-    # is the second and tiles of a run may `overlap`.
+    # is the second of its run: two are as far apart as they are.
     cdef:
         Runs runs
         Py_ssize_t n, width
@@ -64,10 +64,10 @@ cdef inline Runs runs_of(const Split *tiles, Py_ssize_t VL, Py_ssize_t n_ow, bin
         runs.first_tile[runs.n] = tile
         runs.first_pixel[runs.n] = first_pixel(tiles, VL, n_ow, tile)
         width = runs.size[runs.n] * VL
-        n = (tiles.n_big if tile < tiles.n_big else tiles.parts) - tile
+        n = as_large(tiles, tile)
         runs.step[runs.n] = width
         if runs.first_pixel[runs.n] + n * width > n_ow:
-            if n == 2 and overlap:
+            if n == 2:
                 runs.step[runs.n] = first_pixel(tiles, VL, n_ow, tile + 1) - runs.first_pixel[runs.n]
             else:
                 n = max(1, n - 1)
@@ -559,7 +559,7 @@ cdef inline void multiply_oc(
         target.oc = t.g * p.ocg + oc
         target.lanes = min(width, p.ocg - oc)
         tiles = tiles_of(p, t, NV, pixels.panel_step > 0)
-        runs = runs_of(&tiles, unit_of(p), t.n_ow, True)
+        runs = runs_of(&tiles, unit_of(p), t.n_ow)
         for k in range(slices.parts):
             part = slice_of(p, q, &slices, k)
             bias = part_of(p, call, t, block, &part, group)
@@ -613,7 +613,7 @@ cdef inline void multiply_ow(
         Py_ssize_t end = start_of(&p.oc_split, t.block_end - 1) + size_of(&p.oc_split, t.block_end - 1)
         int NV
         Split tiles = tiles_of(p, t, p.NV, pixels.panel_step > 0)
-        Runs runs = runs_of(&tiles, unit_of(p), t.n_ow, True)
+        Runs runs = runs_of(&tiles, unit_of(p), t.n_ow)
         const real *bias
         const real *weights
         const char *source

@@ -28,6 +28,11 @@ cdef inline Py_ssize_t size_of(const Split *s, Py_ssize_t i) noexcept nogil:
     return s.big if i < s.n_big else s.big - 1
 
 
+cdef inline Py_ssize_t as_large(const Split *s, Py_ssize_t i) noexcept nogil:
+    # How many parts from i on have the size of part i.
+    return (s.n_big if i < s.n_big else s.parts) - i
+
+
 cdef inline Py_ssize_t up_to(Py_ssize_t unit, Py_ssize_t n) noexcept nogil:
     # The next multiple of a unit.
     return (n + unit - 1) // unit * unit

@@ -271,6 +271,26 @@ def test_depthwise_tile(isa: str, dtype: str) -> None:
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
+def test_grids_of_depthwise_tiles(isa: str, dtype: str) -> None:
+    """Bands of two heights in rows of one to three widths of tiles, from each of the rows that are a dilation apart.
+
+    In a strip and in the image; with a first level cache that holds all bands, some, or one.
+    """
+    rng = np.random.default_rng(8)
+    with forced(isa) as kernels:
+        lanes, tiles = lanes_and_tiles(kernels, dtype, "dw")
+        for role, nv, rows in tiles:
+            for width in (nv * lanes * 2, nv * lanes * 3 - 1, nv * lanes * 4 + 1):
+                for oh, dilation, ways in ((5 * rows + 1, 1, 2), (5 * rows + 1, 1, 64), (23, 2, 64), (19, 9, 2)):
+                    p = problem(dtype, g=2, icg=1, ocg=2, oh=oh, ow=width, kh=3, kw=3, sh=1, sw=1)
+                    bordered = replace(p, dh=dilation, pt=dilation, ih=oh + dilation)
+                    within = replace(p, dh=dilation, pt=0, pl=0, ih=oh + 2 * dilation, iw=width + 2)
+                    for given in (bordered, within):
+                        plan = make_plan(given, kernels.tiles, CACHES, 1, False, (role, nv, rows))
+                        check(replace(plan, l1_ways=ways), rng)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
 def test_depthwise_tile_of_channels(isa: str, dtype: str) -> None:
     rng = np.random.default_rng(2)
     with forced(isa) as kernels:
