@@ -24,11 +24,20 @@ cdef enum:
 
 
 cdef struct Grid:
-    # Tiles of one size: so many beside one another, and so many times, all in one instance: to find it takes as long as
-    # a good part of a tile. In bytes.
+    # Tiles of one size: so many beside one another, and so many times. Mostly all in one instance: to find it takes as
+    # long as a good part of a tile. In bytes.
     Py_ssize_t n, times
     Py_ssize_t next_pixel, next_weights, next_out  # from one tile to the next; bias with the weights
     Py_ssize_t again_pixel, again_out              # from the first of them to the first of the next time
+
+
+cdef inline Py_ssize_t pixel_at(const Grid *grid, Py_ssize_t i) noexcept nogil:
+    # Where tile i of a grid has its pixels.
+    return i // grid.n * grid.again_pixel + i % grid.n * grid.next_pixel
+
+
+cdef inline Py_ssize_t out_at(const Grid *grid, Py_ssize_t i) noexcept nogil:
+    return i // grid.n * grid.again_out + i % grid.n * grid.next_out
 
 
 cdef inline bint depthwise_fits(const int R, const int NV) noexcept nogil:

@@ -57,6 +57,7 @@ cdef void multiply_bands(
                 )
                 continue
             grid.n = grid.times = 1
+            grid.next_pixel = grid.next_out = grid.again_pixel = grid.again_out = 0
             for k in range(runs.tiles[i]):
                 run_depthwise(
                     p.rows.step, NV, <int> n_rows, source + col, row_pitch, weights, &q.taps, bias, <char *> c,

@@ -3,11 +3,12 @@
 # Every function of a .pxd file is inlined where it is called. A door is where that ends: one C function for each role
 # of the tile and kernel, for each gather and for the rest that wants all the registers, small enough to be compiled
 # well. Turns of many taps (_tile.pxd), and depthwise kernels whose width is known, are for builds that take a tap with
-# few instructions: there the loop counts (measured on x86-64-v2: known widths take up to 1.5 times as long).
+# few instructions: there the loop counts (measured on x86-64-v2: known widths take up to 1.5 times as long). So are
+# loops over tiles within an instance.
 
 from pyconv._ahead cimport look_ahead
 from pyconv._channels cimport gather_channels
-from pyconv._depthwise cimport Grid
+from pyconv._depthwise cimport Grid, out_at, pixel_at
 from pyconv._instances cimport by_nv, channels_by_pixels, depthwise_by_nv
 from pyconv._lowered cimport Lowered, Task, Weights
 from pyconv._pack cimport pack_part
@@ -240,7 +241,7 @@ cdef inline void run_depthwise_vec(
         dw_7s2(NV, R, pixels, row_pitch, weights, taps, bias, out, pitch, grid)
 
 
-cdef inline void run_depthwise(
+cdef inline void run_depthwise_real(
     Py_ssize_t SH, int NV, int R, const real *pixels, Py_ssize_t row_pitch, const real *weights, const Taps *taps,
     const real *bias, char *out, Py_ssize_t pitch, const Grid *grid,
 ) noexcept nogil:
@@ -250,30 +251,34 @@ cdef inline void run_depthwise(
         run_depthwise_vec(SH, NV, R, pixels, row_pitch, weights, taps, <const f64v *> bias, out, pitch, grid)
 
 
+cdef inline void run_depthwise(
+    Py_ssize_t SH, int NV, int R, const real *pixels, Py_ssize_t row_pitch, const real *weights, const Taps *taps,
+    const real *bias, char *out, Py_ssize_t pitch, const Grid *grid,
+) noexcept nogil:
+    cdef Py_ssize_t i
+    if FUSED:
+        run_depthwise_real(SH, NV, R, pixels, row_pitch, weights, taps, bias, out, pitch, grid)
+        return
+    for i in range(grid.times * grid.n):
+        run_depthwise_real(
+            SH, NV, R, <const real *> (<const char *> pixels + pixel_at(grid, i)), row_pitch, weights, taps, bias,
+            out + out_at(grid, i), pitch, grid,
+        )
+
+
 cdef inline void run_channels_vec(
     int R, const real *strip, Py_ssize_t step, const real *weights, const Taps *taps,
     const vec *bias, char *out, Py_ssize_t pitch, const Grid *grid,
 ) noexcept nogil:
-    # Tiles of groups one by one: they take so long that to find their instance does not count.
-    cdef:
-        Py_ssize_t j, i, pixel, ahead
     if taps.inside != NULL:
         dc_borders(R, strip, step, weights, taps, bias, out, pitch, grid)
-        return
-    if taps.n_ic == 1:
+    elif taps.n_ic == 1:
         dc_taps(R, strip, step, weights, taps, bias, out, pitch, grid)
-        return
-    for j in range(grid.times):
-        for i in range(grid.n):
-            pixel, ahead = j * grid.again_pixel + i * grid.next_pixel, i * grid.next_weights
-            dc_groups(
-                R, <const real *> (<const char *> strip + pixel), step, <const real *> (<const char *> weights + ahead),
-                taps, <const vec *> (<const char *> bias + ahead), out + j * grid.again_out + i * grid.next_out, pitch,
-                grid,
-            )
+    else:
+        dc_groups(R, strip, step, weights, taps, bias, out, pitch, grid)
 
 
-cdef inline void run_channels(
+cdef inline void run_channels_real(
     int R, const real *strip, Py_ssize_t step, const real *weights, const Taps *taps,
     const real *bias, char *out, Py_ssize_t pitch, const Grid *grid,
 ) noexcept nogil:
@@ -281,6 +286,24 @@ cdef inline void run_channels(
         run_channels_vec(R, strip, step, weights, taps, <const f32v *> bias, out, pitch, grid)
     else:
         run_channels_vec(R, strip, step, weights, taps, <const f64v *> bias, out, pitch, grid)
+
+
+cdef inline void run_channels(
+    int R, const real *strip, Py_ssize_t step, const real *weights, const Taps *taps,
+    const real *bias, char *out, Py_ssize_t pitch, const Grid *grid,
+) noexcept nogil:
+    # Tiles of groups one by one: they take so long that to find their instance does not count.
+    cdef Py_ssize_t i, ahead
+    if FUSED and taps.n_ic == 1:
+        run_channels_real(R, strip, step, weights, taps, bias, out, pitch, grid)
+        return
+    for i in range(grid.times * grid.n):
+        ahead = i % grid.n * grid.next_weights
+        run_channels_real(
+            R, <const real *> (<const char *> strip + pixel_at(grid, i)), step,
+            <const real *> (<const char *> weights + ahead), taps, <const real *> (<const char *> bias + ahead),
+            out + out_at(grid, i), pitch, grid,
+        )
 
 
 cdef void widen_f32(

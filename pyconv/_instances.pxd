@@ -7,10 +7,10 @@
 # Python list of what exists (`variants` in _kernels.pyx) comes from the same two predicates.
 
 from pyconv._depthwise cimport (
-    Grid, channels_fits, channels_tile, channels_tiles, depthwise_fits, depthwise_tiles,
+    Grid, channels_fits, channels_tile, channels_tiles, depthwise_fits, depthwise_tile, depthwise_tiles,
 )
 from pyconv._tile cimport APART, Run, Taps, tile, tile_fits, tiles
-from pyconv._vector cimport INTEGERS, real, vec
+from pyconv._vector cimport FUSED, INTEGERS, real, vec
 
 
 cdef inline void _fitting(
@@ -81,7 +81,10 @@ cdef inline void _fitting_depthwise(
     const vec *bias, char *out, Py_ssize_t pitch, const Grid *grid,
 ) noexcept nogil:
     if depthwise_fits(R, NV):
-        depthwise_tiles(KH, KW, SH, NV, R, pixels, row_pitch, weights, taps, bias, out, pitch, grid)
+        if FUSED:
+            depthwise_tiles(KH, KW, SH, NV, R, pixels, row_pitch, weights, taps, bias, out, pitch, grid)
+        else:
+            depthwise_tile(KH, KW, SH, NV, R, pixels, row_pitch, weights, taps, bias, out, pitch)
 
 
 cdef inline void _by_rows(
@@ -126,10 +129,10 @@ cdef inline void _fitting_channels(
     Py_ssize_t pitch, const Grid *grid,
 ) noexcept nogil:
     if channels_fits(R):
-        if GROUPED:
-            channels_tile(True, BORDERED, R, strip, step, weights, taps, bias, out, pitch)
-        else:
+        if FUSED and not GROUPED:
             channels_tiles(BORDERED, R, strip, step, weights, taps, bias, out, pitch, grid)
+        else:
+            channels_tile(GROUPED, BORDERED, R, strip, step, weights, taps, bias, out, pitch)
 
 
 cdef inline void channels_by_pixels(

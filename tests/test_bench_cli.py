@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -68,6 +69,8 @@ def without(monkeypatch: pytest.MonkeyPatch, *modules: str) -> None:
         ([*ONE, "--evict", "0,5000"], "--evict '5000'"),
         ([*ONE, "--evict", "8", "--import-time"], "--evict 8: not with --import-time"),
         (["--overhead", "--csv", "x.csv"], "--csv x.csv: not with --overhead, whose tables --json and --markdown take"),
+        (["--scaling", "--plot", "x.png"], "--plot x.png: not with --scaling, which has tables only"),
+        (["tiny", "--filter", "^dw_3x3_64_8$", "--tiles"], "--tiles: depthwise tiles cannot be run alone"),
         (["tiny", "--overhead"], "tiny: not with --overhead, which times layers of its own"),
         (["tiny", "unet", "--import-time"], "tiny unet: not with --import-time, which imports"),
         (["--overhead", "--batch", "8"], "--batch 8: not with --overhead, which times layers of its own"),
@@ -128,6 +131,8 @@ def test_list_of_layers_can_be_read_back(capsys: pytest.CaptureFixture[str]) -> 
         assert [parse(line) for line in capsys.readouterr().out.splitlines()] == layers
     assert cli.main(["--list", "mb1ic3ih9oc4oh7kh3"]) == cli.OK
     assert capsys.readouterr().out == "mb1ic3oc4_ih9oh7kh3ph0\n"
+    odd = replace(parse("mb1ic3ih9oc4oh7kh3"), network="net:1", name='block/conv"2":0*3', multiplicity=2)
+    assert parse(odd.line) == replace(odd, network="net_1", name="block/conv'2'_0_3")
 
 
 def test_one_round(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from _runs import ISA, a_run
-from pyconv.bench import plot
+from pyconv.bench import plot, presets
 from pyconv.bench.record import Run, Settings, Timing
 
 pytest.importorskip("matplotlib")
@@ -89,6 +89,13 @@ def test_losing_dots_have_their_colour(tmp_path: Path) -> None:
         assert absent not in text
 
 
+def test_networks_keep_their_colours() -> None:
+    assert plot.colours_of(["unet", "mine"])["unet"] == plot.colours_of(presets.NAMES)["unet"]
+    for networks in ([*presets.NAMES], ["mine", "unet", "", *(str(i) for i in range(8))]):
+        assert len(set(plot.colours_of(networks).values())) == len(networks), "no two alike while there are enough"
+    assert len(plot.colours_of([str(i) for i in range(40)])) == 40
+
+
 def test_many_layers_become_a_line_for_each_group() -> None:
     few, many = a_run(), a_run((SETTINGS, replace(SETTINGS, threads=2)))
     assert [len(line.rows) for line in plot.lines_of(few)] == [1] * len(few.rows)
@@ -106,8 +113,13 @@ def test_settings_that_most_rows_share_are_said_once(tmp_path: Path) -> None:
         plot.draw(run, tmp_path / "run.svg")
         usual = "1 thread, unless a line says otherwise" in (tmp_path / "run-ratios.svg").read_text()
         assert usual == (said == labels)
-    most_swept = a_run((swept,), ("vgg16",)).rows
-    assert not plot.usual_settings(replace(FEW, rows=[*FEW.rows[:4], *most_swept])), "no word says: nothing is evicted"
+    all_swept = a_run((swept,), ("vgg16",)).rows
+    for rows in ([*FEW.rows[:4], *all_swept], [*FEW.rows, *all_swept[:4]]):
+        assert not plot.usual_settings(replace(FEW, rows=rows)), "no word says: nothing is evicted"
+        assert {line.head for line in plot.lines_of(replace(FEW, rows=rows)) if line.head} == {
+            "vgg16",
+            "vgg16, 8 MiB evicted",
+        }
 
 
 def test_layers_are_sorted_within_their_network() -> None:

@@ -204,6 +204,8 @@ def _main(arguments: Sequence[str]) -> int:
             raise BenchError(f"--compare {options.compare}: not with {mode}")
         if options.csv is not None:
             raise BenchError(f"--csv {options.csv}: not with {mode}, whose tables --json and --markdown take")
+        if options.plot is not None:
+            raise BenchError(f"--plot {options.plot}: not with {mode}, which has tables only")
         builds = [peer.name for peer in peers if is_build(peer.name)]
         if builds and options.import_time:
             raise BenchError(f"--against {builds[0]}: not with --import-time, which imports this build only")

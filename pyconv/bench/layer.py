@@ -24,6 +24,9 @@ def padding_after(i: int, o: int, k: int, s: int, d: int, before: int) -> int:
     return needed
 
 
+_HARMLESS = str.maketrans({'"': "'", ":": "_", "*": "_"})  # in the name of a descriptor
+
+
 @dataclass(frozen=True, slots=True)
 class Layer:
     """A convolution without bias and padding modes; ``multiplicity`` is how often it occurs in its network."""
@@ -145,9 +148,13 @@ class Layer:
 
     @property
     def line(self) -> str:
-        """The shape, and the name as oneDNN's files have it: network, layer and, of several alike, how many."""
+        """The shape, and the name as oneDNN's files have it: network, layer and, of several alike, how many.
+
+        In the names that ONNX models give, what means something there becomes something else.
+        """
         times = f"*{self.multiplicity}" if self.multiplicity > 1 else ""
-        name = f"{self.network}:{self.name}{times}" if self.network else f"{self.name}{times}"
+        network, name = (words.translate(_HARMLESS) for words in (self.network, self.name))
+        name = f"{network}:{name}{times}" if network else f"{name}{times}"
         return f'{self.descriptor}n"{name}"' if name else self.descriptor
 
     @property

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pyconv._words import counted
+from pyconv.bench import presets
 from pyconv.bench.record import Row, Run, Yardstick, geometric_mean, least
 from pyconv.bench.table import common, digits, percent, shape
 
@@ -123,8 +124,7 @@ def draw_roofline(run: Run, path: str | Path) -> None:
     panels: dict[tuple[str, str, int], list[Row]] = {}
     for row in run.rows:
         panels.setdefault((row.settings.isa, row.settings.dtype, row.settings.threads), []).append(row)
-    networks = list(dict.fromkeys(row.network for row in run.rows))
-    colours = {network: _NETWORKS[min(i, len(_NETWORKS) - 1)] for i, network in enumerate(networks)}
+    colours = colours_of(list(dict.fromkeys(row.network for row in run.rows)))
     across = min(2, len(panels))
     down = math.ceil(len(panels) / across)
     width, height = 2.6 + 6.0 * across, 1.6 + 4.4 * down
@@ -156,6 +156,15 @@ def draw_roofline(run: Run, path: str | Path) -> None:
         _words(figure, f"{how_many(run)}{of_roof}", caption(run) + note)
         _roofline_legend(figure, colours, {_marker(row) for row in run.rows})
         figure.savefig(path)
+
+
+def colours_of(networks: Sequence[str]) -> dict[str, str]:
+    """Give each network a colour: a preset the same one in every picture, others what is left of them."""
+    colours = dict(zip(presets.NAMES, _NETWORKS, strict=False))
+    left = [colour for colour in _NETWORKS if colour not in {colours.get(name) for name in networks}]
+    others = [name for name in networks if name not in colours]
+    colours |= {name: left[min(i, len(left) - 1)] for i, name in enumerate(others)}
+    return {name: colours[name] for name in networks}
 
 
 def _scale(panel: Axes, run: Run) -> None:
@@ -275,13 +284,12 @@ class Versus:
 
 
 def usual_settings(run: Run) -> dict[str, object]:
-    """Find the settings that most rows share, where there are words for the others: they are said once."""
+    """Find the settings that most rows share, where there are words for all: they are said once."""
     usual: dict[str, object] = {}
     for name in common(run)[1]:
         values = [getattr(row.settings, name) for row in run.rows]
         commonest = statistics.mode(values)
-        others = [row.settings for row, value in zip(run.rows, values, strict=True) if value != commonest]
-        if len(others) <= (1 - _USUAL) * len(values) and all(settings.describe([name]) for settings in others):
+        if values.count(commonest) >= _USUAL * len(values) and all(row.settings.describe([name]) for row in run.rows):
             usual[name] = commonest
     return usual
 

@@ -7,6 +7,7 @@ instructions of the tile counts.
 from __future__ import annotations
 
 from pyconv.bench.contender import Contender
+from pyconv.bench.errors import BenchError
 from pyconv.bench.progress import Progress
 from pyconv.bench.record import percentile
 from pyconv.bench.special import Setup, Table
@@ -28,6 +29,8 @@ def fill(table: Table, setup: Setup) -> None:
                 if (job.settings.isa, job.settings.dtype) == (isa, dtype):
                     found = contender.ask("plan", **job.arguments())["tiles"]
                     tiles |= {(role, nv, m, kw) for role, nv, m, kw in found}
+            if not tiles:
+                raise BenchError("--tiles: depthwise tiles cannot be run alone")
             peaks: list[float] = []
             rates: dict[tuple[str, int, int, int], list[float]] = {tile: [] for tile in sorted(tiles)}
             try:
