@@ -301,8 +301,8 @@ cdef inline void tiles(
     const int role, const int SHAPE, const int NV, const int M,
     const real *strip, const real *weights, const vec *start, const Taps *taps, const Run *run,
 ) noexcept nogil:
-    # All of a run in one instance: to find it takes as long as some taps (measured, APART: kernels on 16 to 32
-    # channels take 8 to 20 % less time. In other shapes the compiler moves accumulators from register to register then, and the
+    # All of a run in one instance: to find it takes as long as some taps (measured, APART: kernels on 16 to 32 channels
+    # take 8 to 20 % less time. In other shapes the compiler moves accumulators from register to register then, and the
     # 6x2 tile takes up to 1.4 times as long).
     cdef:
         Py_ssize_t _i

@@ -69,7 +69,6 @@ def without(monkeypatch: pytest.MonkeyPatch, *modules: str) -> None:
         ([*ONE, "--evict", "0,5000"], "--evict '5000'"),
         ([*ONE, "--evict", "8", "--import-time"], "--evict 8: not with --import-time"),
         (["--overhead", "--csv", "x.csv"], "--csv x.csv: not with --overhead, whose tables --json and --markdown take"),
-        (["--scaling", "--plot", "x.png"], "--plot x.png: not with --scaling, which has tables only"),
         (["tiny", "--filter", "^dw_3x3_64_8$", "--tiles"], "--tiles: depthwise tiles cannot be run alone"),
         (["tiny", "--overhead"], "tiny: not with --overhead, which times layers of its own"),
         (["tiny", "unet", "--import-time"], "tiny unet: not with --import-time, which imports"),
@@ -123,6 +122,14 @@ def test_list(capsys: pytest.CaptureFixture[str]) -> None:
     assert listed.keys() == {*presets.NAMES, "all"}
     assert listed["resnet50"] == "23"
     assert int(listed["all"]) == sum(int(listed[name]) for name in presets.NAMES)
+
+
+def test_modes_that_have_tables_only_draw_nothing(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(plot, "available", lambda: True)
+    assert cli.main(["--scaling", "--plot", "x.png"]) == cli.MISUSED
+    assert "--plot x.png: not with --scaling, which has tables only" in capsys.readouterr().err
 
 
 def test_list_of_layers_can_be_read_back(capsys: pytest.CaptureFixture[str]) -> None:
