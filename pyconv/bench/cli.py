@@ -186,7 +186,7 @@ def _main(arguments: Sequence[str]) -> int:
     known = parser()
     options = known.parse_args(arguments)
     if options.list:
-        print_list(None if options.layers is _DEFAULT else options.layers, options.filter)
+        print_list(options.layers, options.filter)
         return OK
     check_outputs(options)
     old = read_old(options)
@@ -284,13 +284,13 @@ def measure_special(run: Run, modes: Sequence[str], setup: Setup, counts: Sequen
     return False
 
 
-def print_list(words: Sequence[str] | None, pattern: str | None) -> None:
+def print_list(words: Sequence[str], pattern: str | None) -> None:
     """List the presets or, of those that are asked for, the layers, in a form that a file of layers may have."""
-    if words is None and pattern is None:
+    if words is _DEFAULT and pattern is None:
         for name in (*presets.NAMES, presets.ALL):
             print(f"{name:<14} {len(presets.layers(name)):>4} layers")
         return
-    layers, notes = selection.layers_of(_DEFAULT if words is None else words, pattern)
+    layers, notes = selection.layers_of(words, pattern)
     for layer in layers:
         print(layer.line)
     for note in notes:
