@@ -62,7 +62,10 @@ UNROLL = {
     "clang": [],
 }
 HIDE = ["-fvisibility=hidden"]  # all but PyInit_*
-KERNEL = [*INLINE, *HIDE, "-ffp-contract=fast", "-fno-math-errno"]
+# Where a function begins in its cache line is where its loops do, whatever was compiled before it (measured: weights of
+# 3x3 kernels are packed in 0.9 to 1 times the time).
+PLACE = ["-falign-functions=64"]
+KERNEL = [*INLINE, *HIDE, *PLACE, "-ffp-contract=fast", "-fno-math-errno"]
 OPENMP = ["-fopenmp"]
 KINDS = {"": [], "_int": ["-DPYCONV_INTEGERS"]}  # of numbers: what a level's modules are called, and their flags
 SLIM = ["-Wl,--strip-all"] if platform.system() == "Linux" and not DEBUG else []

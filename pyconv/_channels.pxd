@@ -2,7 +2,10 @@
 #
 # The channels of a pixel stay together, so rows and columns are those of the image: strides and dilations are left to
 # the tile's offsets. Images stored as (N, H, W, C) are copied; those stored as (N, C, H, W) are transposed in
-# registers.
+# registers. Where several output channels are made of each, the strip holds it once for each of them: to its tiles all
+# kernels are of as many channels out as in.
+#
+#     a b c d     three each     a a a b b b c c c d d d
 
 from libc.string cimport memcpy, memset
 
@@ -11,7 +14,9 @@ from pyconv._split cimport up_to
 from pyconv._strip cimport (
     ZEROS, Axis, Image, Span, channel_of, gather_line, gather_lines, is_regular, source_of, span_of,
 )
-from pyconv._vector cimport VECTOR_BYTES, f32, f32v, f64v, real, transpose8, vec, zeros_f32, zeros_f64
+from pyconv._vector cimport (
+    VECTOR_BYTES, f32, f32v, f64v, permute_f32, permute_f64, real, transpose8, vec, zeros_f32, zeros_f64,
+)
 
 
 cdef inline void gather_slot(
@@ -44,6 +49,43 @@ cdef inline void clear_last(real *channels, Py_ssize_t slot) noexcept nogil:
         clear_vector(<f32v *> (channels + slot) - 1, zeros_f32())
     else:
         clear_vector(<f64v *> (channels + slot) - 1, zeros_f64())
+
+
+cdef inline void repeat_channels(
+    real *slots, Py_ssize_t slot, const real *channels, Py_ssize_t channels_slot, Py_ssize_t n_pixels,
+    Py_ssize_t repeats, Py_ssize_t skipped, Py_ssize_t n,
+) noexcept nogil:
+    # Of each channel of a pixel `repeats` lanes, but of the first one `skipped` fewer: n lanes of each slot, and up to
+    # a whole vector more of the last one. What a vector is made of is read as a vector, though its end may be unused.
+    cdef:
+        Py_ssize_t VL = VECTOR_BYTES // sizeof(real)
+        Py_ssize_t last = (skipped + n - 1) // repeats
+        int of_f32[16]  # where each lane comes from
+        long long of_f64[8]
+        Py_ssize_t c = 0
+        Py_ssize_t nth = skipped  # lane of channel c
+        Py_ssize_t _pixel, i, k, first
+        const real *source
+        real *to
+    for k in range((n + VL - 1) // VL):
+        first = c
+        for i in range(VL):
+            if real is f32:
+                of_f32[i] = <int> (min(c, last) - first)
+            else:
+                of_f64[i] = min(c, last) - first
+            nth = nth + 1
+            if nth == repeats:
+                c, nth = c + 1, 0
+        source = channels + first
+        to = slots + k * VL
+        for _pixel in range(n_pixels):
+            if real is f32:
+                (<f32v *> to)[0] = permute_f32((<const f32v *> source)[0], of_f32)
+            else:
+                (<f64v *> to)[0] = permute_f64((<const f64v *> source)[0], of_f64)
+            source = source + channels_slot
+            to = to + slot
 
 
 cdef inline void transpose_planes(

@@ -9,11 +9,13 @@
 #
 #     pixel   a b c d | e f g h     ic 0   a a a a | e e e e     ic 1   b b b b | f f f f     ...
 #
+# Where several channels are made of each, its strip holds that channel for all of them (_channels.pxd).
+#
 # Each output is the chain of _tile.pxd: from the bias, kh and kw ascending. Pixels lie in a strip, or where the user
 # has them (_in_place.pxi). The strip of DEPTHWISE is that of the other tiles (_strip.pxd), that of DEPTHWISE_CHANNELS
 # holds whole vectors of channels for each pixel (_channels.pxd).
 
-from pyconv._tile cimport MAX_M, MAX_NV, Taps
+from pyconv._tile cimport MAX_M, MAX_NV, Grid, Taps
 from pyconv._vector cimport (
     INTEGERS, VECTOR_BYTES, VECTOR_REGISTERS, assume, f32v, muladd, muladd_each, read_anew, real, spread_f32,
     spread_f64, vec,
@@ -21,23 +23,6 @@ from pyconv._vector cimport (
 
 cdef enum:
     MAX_ROWS = 4
-
-
-cdef struct Grid:
-    # Tiles of one size: so many beside one another, and so many times. Mostly all in one instance: to find it takes as
-    # long as a good part of a tile. In bytes.
-    Py_ssize_t n, times
-    Py_ssize_t next_pixel, next_weights, next_out  # from one tile to the next; bias with the weights
-    Py_ssize_t again_pixel, again_out              # from the first of them to the first of the next time
-
-
-cdef inline Py_ssize_t pixel_at(const Grid *grid, Py_ssize_t i) noexcept nogil:
-    # Where tile i of a grid has its pixels.
-    return i // grid.n * grid.again_pixel + i % grid.n * grid.next_pixel
-
-
-cdef inline Py_ssize_t out_at(const Grid *grid, Py_ssize_t i) noexcept nogil:
-    return i // grid.n * grid.again_out + i % grid.n * grid.next_out
 
 
 cdef inline bint depthwise_fits(const int R, const int NV) noexcept nogil:
@@ -59,8 +44,8 @@ cdef inline vec spread(vec a, Py_ssize_t n, Py_ssize_t i) noexcept nogil:
 
 cdef inline void channels_tile(
     const bint GROUPED, const bint BORDERED, const int R,
-    const real *strip, Py_ssize_t step, const real *weights, const Taps *taps,
-    const vec *bias, char *out, Py_ssize_t pitch,
+    const real *strip, Py_ssize_t step, const real *weights, const vec *bias, const Taps *taps,
+    char *out, Py_ssize_t pitch,
 ) noexcept nogil:
     # R neighbouring pixels of VL channels, `step` bytes apart in the strip: acc[r] += weights[ic][tap] * strip[tap][r],
     # lane by lane, where each lane of a group gets the group's channel ic. A load for each multiply-add, as many as a
@@ -155,8 +140,8 @@ cdef inline void depthwise_static_row(
 
 cdef inline void depthwise_tile(
     const int KH, const int KW, const int SH, const int NV, const int R,
-    const real *pixels, Py_ssize_t row_pitch, const real *weights, const Taps *taps,
-    const vec *bias, char *out, Py_ssize_t pitch,
+    const real *pixels, Py_ssize_t row_pitch, const real *weights, const vec *bias, const Taps *taps,
+    char *out, Py_ssize_t pitch,
 ) noexcept nogil:
     # R output rows at once, so that each row of the input is loaded once for all of them. As i ascends so does kh for
     # every r: the chain of each output is still kh, kw ascending. KH and KW are 0 where they are not known at compile
@@ -207,17 +192,20 @@ cdef inline void depthwise_tile(
 
 
 cdef inline void channels_tiles(
-    const bint BORDERED, const int R,
-    const real *strip, Py_ssize_t step, const real *weights, const Taps *taps,
-    const vec *bias, char *out, Py_ssize_t pitch, const Grid *grid,
+    const bint BORDERED, const int R, const real *strip, const real *weights, const vec *bias, Py_ssize_t pitch,
+    const Grid *grid,
 ) noexcept nogil:
-    cdef Py_ssize_t _j, i
+    cdef:
+        Py_ssize_t _j, i
+        Py_ssize_t step = grid.row_pitch
+        const Taps *taps = grid.taps
+        char *out = grid.out
     for _j in range(grid.times):
         for i in range(grid.n):
             channels_tile(
                 False, BORDERED, R, <const real *> (<const char *> strip + i * grid.next_pixel), step,
-                <const real *> (<const char *> weights + i * grid.next_weights), taps,
-                <const vec *> (<const char *> bias + i * grid.next_weights), out + i * grid.next_out, pitch,
+                <const real *> (<const char *> weights + i * grid.next_weights),
+                <const vec *> (<const char *> bias + i * grid.next_start), taps, out + i * grid.next_out, pitch,
             )
         strip = <const real *> (<const char *> strip + grid.again_pixel)
         out = out + grid.again_out
@@ -225,14 +213,17 @@ cdef inline void channels_tiles(
 
 cdef inline void depthwise_tiles(
     const int KH, const int KW, const int SH, const int NV, const int R,
-    const real *pixels, Py_ssize_t row_pitch, const real *weights, const Taps *taps,
-    const vec *bias, char *out, Py_ssize_t pitch, const Grid *grid,
+    const real *pixels, const real *weights, const vec *bias, const Grid *grid,
 ) noexcept nogil:
     # Of one channel: all have its bias, weights and offsets, which would take registers from the accumulators, if they
     # stayed.
     cdef:
         Py_ssize_t _j, _i
+        Py_ssize_t row_pitch = grid.row_pitch
+        Py_ssize_t pitch = grid.pitch
+        const Taps *taps = grid.taps
         const char *pixel
+        char *out = grid.out
         char *to
     for _j in range(grid.times):
         pixel, to = <const char *> pixels, out
@@ -240,7 +231,7 @@ cdef inline void depthwise_tiles(
             read_anew(weights)
             read_anew(bias)
             read_anew(taps)
-            depthwise_tile(KH, KW, SH, NV, R, <const real *> pixel, row_pitch, weights, taps, bias, to, pitch)
+            depthwise_tile(KH, KW, SH, NV, R, <const real *> pixel, row_pitch, weights, bias, taps, to, pitch)
             pixel = pixel + grid.next_pixel
             to = to + grid.next_out
         pixels = <const real *> (<const char *> pixels + grid.again_pixel)

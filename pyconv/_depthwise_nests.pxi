@@ -5,10 +5,10 @@
 
 from libc.string cimport memset
 
-from pyconv._depthwise cimport Grid
 from pyconv._lowered cimport Call, Lowered, Task
 from pyconv._split cimport Split, as_large, size_of, split, split_by, start_of
 from pyconv._strip cimport PAGE, Image
+from pyconv._tile cimport Grid
 from pyconv._vector cimport VECTOR_BYTES, real
 
 cdef enum:
@@ -19,7 +19,7 @@ cdef enum:
 
 cdef void multiply_bands(
     const Lowered *p, const Call *call, const Task *t, const Pass *q, const Pixels *pixels, const real *bias, real *c,
-    Py_ssize_t oc, const Runs *runs, Py_ssize_t row, Py_ssize_t n_rows, Py_ssize_t bands, Py_ssize_t again,
+    Py_ssize_t oc, const Runs *runs, Py_ssize_t row, Py_ssize_t n_rows, Py_ssize_t bands, Py_ssize_t again, Grid *grid,
 ) noexcept nogil:
     # Bands of `n_rows` rows, every `dh`-th; the first begins with `row`, each of the others `again` rows below the one
     # before. In grids of all of them; where rows have tiles of several widths, of no more than half of the first level
@@ -28,12 +28,10 @@ cdef void multiply_bands(
         Py_ssize_t VL = VECTOR_BYTES // sizeof(real)
         Py_ssize_t size = sizeof(real)
         Py_ssize_t at_once = bands
-        Py_ssize_t row_pitch = p.dh * pixels.row_step
         Py_ssize_t out_pitch = p.dh * call.out_stride[2]
         Py_ssize_t i, k, col, width
         int NV
         bint whole = t.n_ow >= VL and fits_output(call, t, 0, VL, size)
-        Grid grid
         const real *weights = bias + VL
         const real *source
         char *out
@@ -51,18 +49,13 @@ cdef void multiply_bands(
                 grid.n, grid.next_pixel, grid.next_out = runs.tiles[i], runs.step[i] * size, runs.step[i] * size
                 grid.times = min(at_once, bands)
                 grid.again_pixel, grid.again_out = again * pixels.row_step, again * call.out_stride[2]
-                run_depthwise(
-                    p.rows.step, NV, <int> n_rows, source + col, row_pitch, weights, &q.taps, bias, out + col * size,
-                    out_pitch, &grid,
-                )
+                grid.out, grid.pitch = out + col * size, out_pitch
+                run_depthwise(p.rows.step, NV, <int> n_rows, source + col, weights, bias, grid)
                 continue
             grid.n = grid.times = 1
-            grid.next_pixel = grid.next_out = grid.again_pixel = grid.again_out = 0
+            grid.out, grid.pitch = <char *> c, width * size
             for k in range(runs.tiles[i]):
-                run_depthwise(
-                    p.rows.step, NV, <int> n_rows, source + col, row_pitch, weights, &q.taps, bias, <char *> c,
-                    width * size, &grid,
-                )
+                run_depthwise(p.rows.step, NV, <int> n_rows, source + col, weights, bias, grid)
                 store_tile(
                     q.result, c, n_rows, n_rows, min(width, t.n_ow), width, out + col * call.out_stride[3], out_pitch,
                     call.out_stride[3],
@@ -86,8 +79,11 @@ cdef inline void multiply_rows(
         Runs runs = runs_of(&tiles, VL, t.n_ow)
         Split beginnings = split(t.n_oh, min(p.dh, t.n_oh))  # and how many rows each has
         Split bands
+        Grid grid
         const real *bias
     q.taps.offset = pixels.offset
+    memset(&grid, 0, sizeof(Grid))
+    grid.taps, grid.row_pitch = &q.taps, p.dh * pixels.row_step
     for oc in range(t.block_begin, t.block_end):
         bias = part_of(p, call, t, oc, q, group)
         k = 0
@@ -102,10 +98,14 @@ cdef inline void multiply_rows(
                 down = n_rows * p.dh
                 if n_bands >= n_begin:
                     for i in range(n_begin):
-                        multiply_bands(p, call, t, q, pixels, bias, c, oc, &runs, row + i, n_rows, n_bands, down)
+                        multiply_bands(
+                            p, call, t, q, pixels, bias, c, oc, &runs, row + i, n_rows, n_bands, down, &grid,
+                        )
                 else:
                     for i in range(n_bands):
-                        multiply_bands(p, call, t, q, pixels, bias, c, oc, &runs, row + i * down, n_rows, n_begin, 1)
+                        multiply_bands(
+                            p, call, t, q, pixels, bias, c, oc, &runs, row + i * down, n_rows, n_begin, 1, &grid,
+                        )
                 j = j + n_bands
             k = k + n_begin
 
@@ -172,8 +172,10 @@ cdef inline void multiply_channels(
         out_row, out_col = out_col, out_row
     tiles = split_by(n_cols, p.M[1])
     q.taps.offset, q.taps.inside = pixels.offset, pixels.inside
+    memset(&grid, 0, sizeof(Grid))
+    grid.taps, grid.row_pitch = &q.taps, col_step
     grid.next_pixel = grid.next_out = VECTOR_BYTES
-    grid.next_weights = p.unit_pitch * size
+    grid.next_weights = grid.next_start = p.unit_pitch * size
     grid.again_pixel = row_step
     begin = 0
     while begin < n_rows:
@@ -193,17 +195,11 @@ cdef inline void multiply_channels(
             for i in range(tiles.parts):
                 m = size_of(&tiles, i)
                 if direct and lanes == VL:
-                    grid.again_out = out_row
-                    run_channels(
-                        <int> m, <const real *> source, col_step, weights, &q.taps, bias, out + col * out_col, out_col,
-                        &grid,
-                    )
+                    grid.out, grid.pitch, grid.again_out = out + col * out_col, out_col, out_row
                 else:
+                    grid.out, grid.pitch = <char *> (c + col * VL), VECTOR_BYTES
                     grid.again_out = n_cols * VECTOR_BYTES
-                    run_channels(
-                        <int> m, <const real *> source, col_step, weights, &q.taps, bias, <char *> (c + col * VL),
-                        VECTOR_BYTES, &grid,
-                    )
+                run_channels(<int> m, <const real *> source, weights, bias, &grid)
                 source = source + m * col_step
                 col = col + m
             if direct and lanes < VL:
@@ -229,7 +225,6 @@ cdef void multiply_strip_channels(
         Split slots = split_by(t.block_end - t.block_begin, p.slot // VL)
         Pixels pixels = pixels_in_strip(p, <const real *> strip)
         Task part = t[0]
-        Image planes = image[0]
     if t.n_oh == 0 or t.n_ow == 0:
         return
     # This strip has the image's rows and columns, whatever the stride.
@@ -238,8 +233,7 @@ cdef void multiply_strip_channels(
     for k in range(slots.parts):
         part.block_begin = t.block_begin + start_of(&slots, k)
         part.block_end = part.block_begin + size_of(&slots, k)
-        planes.ic = image.ic + part.block_begin * VL
-        gather_pixels(p, strip, &planes, &part, min(part.block_end * VL, p.ocg) - part.block_begin * VL, False)
+        gather_channel_vectors(p, strip, image, &part)
         multiply_channels(p, call, &part, q, &pixels, group, c)
 
 

@@ -7,303 +7,291 @@
 # loops over tiles within an instance.
 
 from pyconv._ahead cimport look_ahead
-from pyconv._channels cimport gather_channels
-from pyconv._depthwise cimport Grid, out_at, pixel_at
+from pyconv._channels cimport gather_channels, repeat_channels
 from pyconv._instances cimport by_nv, channels_by_pixels, depthwise_by_nv
 from pyconv._lowered cimport Lowered, Task, Weights
 from pyconv._pack cimport pack_part
 from pyconv._store cimport scatter_as, scatter_parts
-from pyconv._strip cimport Image, gather, gather_dense, is_dense
+from pyconv._strip cimport Axis, Image, Segment, gather, gather_dense, is_dense
 from pyconv._tile cimport (
-    ANY, APART, DEPTHWISE_CHANNELS, FOUR, MANY, OC_VECTOR, ONE, OW_VECTOR, SQUARE, THREE, TWO, Run, Taps,
+    ANY, APART, FOUR, MANY, OC_VECTOR, ONE, OW_VECTOR, SQUARE, THREE, TWO, Grid, Taps,
 )
-from pyconv._vector cimport FUSED, INTEGERS, channels_code, f32, f32v, f64, f64v, real, tile_code, vec
+from pyconv._vector cimport (
+    FUSED, INTEGERS, VECTOR_BYTES, channels_code, f32, f32v, f64, f64v, real, tile_code, vec,
+)
 from pyconv._widen cimport widen_as
 
 # One tap of each channel is all of a 1x1 kernel, and may be what the padding leaves of a taller one.
 cdef inline void by_points(
-    const int role, int NV, int M, const real *strip, const real *weights, const vec *start, char *out,
-    const Taps *taps, const Run *run,
+    const int role, int NV, int M, const real *strip, const real *weights, const vec *start, const Grid *grid,
 ) noexcept nogil:
-    if FUSED and taps.n_ic % 4 == 0 and taps.n_skipped == 0:
-        by_nv(role, FOUR, NV, M, strip, weights, start, out, taps, run)
+    if FUSED and grid.taps.n_ic % 4 == 0 and grid.taps.n_skipped == 0:
+        by_nv(role, FOUR, NV, M, strip, weights, start, grid)
     else:
-        by_nv(role, ONE, NV, M, strip, weights, start, out, taps, run)
+        by_nv(role, ONE, NV, M, strip, weights, start, grid)
 
 
 cdef inline void by_taps(
-    const int role, int NV, int M, const real *strip, const real *weights, const vec *start, char *out,
-    const Taps *taps, const Run *run,
+    const int role, int NV, int M, const real *strip, const real *weights, const vec *start, const Grid *grid,
 ) noexcept nogil:
-    if FUSED and taps.n_taps > 3:
-        by_nv(role, MANY, NV, M, strip, weights, start, out, taps, run)
-    elif FUSED and taps.n_taps == 3:
-        by_nv(role, THREE, NV, M, strip, weights, start, out, taps, run)
+    if FUSED and grid.taps.n_taps > 3:
+        by_nv(role, MANY, NV, M, strip, weights, start, grid)
+    elif FUSED and grid.taps.n_taps == 3:
+        by_nv(role, THREE, NV, M, strip, weights, start, grid)
     elif FUSED:
-        by_nv(role, TWO, NV, M, strip, weights, start, out, taps, run)
+        by_nv(role, TWO, NV, M, strip, weights, start, grid)
     else:
-        by_nv(role, ANY, NV, M, strip, weights, start, out, taps, run)
+        by_nv(role, ANY, NV, M, strip, weights, start, grid)
 
 
 cdef tile_code oc_1x1(
-    int NV, int M, const real *strip, const real *weights, const vec *start, char *out, const Taps *taps,
-    const Run *run,
+    int NV, int M, const real *strip, const real *weights, const vec *start, const Grid *grid,
 ) noexcept nogil:
-    by_points(OC_VECTOR, NV, M, strip, weights, start, out, taps, run)
+    by_points(OC_VECTOR, NV, M, strip, weights, start, grid)
 
 
 cdef tile_code oc_1x1_apart(
-    int NV, int M, const real *strip, const real *weights, const vec *start, char *out, const Taps *taps,
-    const Run *run,
+    int NV, int M, const real *strip, const real *weights, const vec *start, const Grid *grid,
 ) noexcept nogil:
     if FUSED:
-        by_nv(OC_VECTOR, APART, NV, M, strip, weights, start, out, taps, run)
+        by_nv(OC_VECTOR, APART, NV, M, strip, weights, start, grid)
 
 
 cdef tile_code ow_1x1(
-    int NV, int M, const real *strip, const real *weights, const vec *start, char *out, const Taps *taps,
-    const Run *run,
+    int NV, int M, const real *strip, const real *weights, const vec *start, const Grid *grid,
 ) noexcept nogil:
-    by_points(OW_VECTOR, NV, M, strip, weights, start, out, taps, run)
+    by_points(OW_VECTOR, NV, M, strip, weights, start, grid)
 
 
 cdef tile_code oc_3x3(
-    int NV, int M, const real *strip, const real *weights, const vec *start, char *out, const Taps *taps,
-    const Run *run,
+    int NV, int M, const real *strip, const real *weights, const vec *start, const Grid *grid,
 ) noexcept nogil:
-    by_nv(OC_VECTOR, SQUARE, NV, M, strip, weights, start, out, taps, run)
+    by_nv(OC_VECTOR, SQUARE, NV, M, strip, weights, start, grid)
 
 
 cdef tile_code ow_3x3(
-    int NV, int M, const real *strip, const real *weights, const vec *start, char *out, const Taps *taps,
-    const Run *run,
+    int NV, int M, const real *strip, const real *weights, const vec *start, const Grid *grid,
 ) noexcept nogil:
-    by_nv(OW_VECTOR, SQUARE, NV, M, strip, weights, start, out, taps, run)
+    by_nv(OW_VECTOR, SQUARE, NV, M, strip, weights, start, grid)
 
 
 cdef tile_code oc_taps(
-    int NV, int M, const real *strip, const real *weights, const vec *start, char *out, const Taps *taps,
-    const Run *run,
+    int NV, int M, const real *strip, const real *weights, const vec *start, const Grid *grid,
 ) noexcept nogil:
-    by_taps(OC_VECTOR, NV, M, strip, weights, start, out, taps, run)
+    by_taps(OC_VECTOR, NV, M, strip, weights, start, grid)
 
 
 cdef tile_code ow_taps(
-    int NV, int M, const real *strip, const real *weights, const vec *start, char *out, const Taps *taps,
-    const Run *run,
+    int NV, int M, const real *strip, const real *weights, const vec *start, const Grid *grid,
 ) noexcept nogil:
-    by_taps(OW_VECTOR, NV, M, strip, weights, start, out, taps, run)
+    by_taps(OW_VECTOR, NV, M, strip, weights, start, grid)
 
 
 cdef void dw_1s1(
-    int NV, int R, const real *pixels, Py_ssize_t row_pitch, const real *weights, const Taps *taps,
-    const vec *bias, char *out, Py_ssize_t pitch, const Grid *grid,
+    int NV, int R, const real *pixels, const real *weights, const vec *bias, const Grid *grid,
 ) noexcept nogil:
-    depthwise_by_nv(1, 0, 1, NV, R, pixels, row_pitch, weights, taps, bias, out, pitch, grid)
+    depthwise_by_nv(1, 0, 1, NV, R, pixels, weights, bias, grid)
 
 
 cdef void dw_3s1(
-    int NV, int R, const real *pixels, Py_ssize_t row_pitch, const real *weights, const Taps *taps,
-    const vec *bias, char *out, Py_ssize_t pitch, const Grid *grid,
+    int NV, int R, const real *pixels, const real *weights, const vec *bias, const Grid *grid,
 ) noexcept nogil:
-    if FUSED and taps.n_kw == 3:
-        depthwise_by_nv(3, 3, 1, NV, R, pixels, row_pitch, weights, taps, bias, out, pitch, grid)
+    if FUSED and grid.taps.n_kw == 3:
+        depthwise_by_nv(3, 3, 1, NV, R, pixels, weights, bias, grid)
     else:
-        depthwise_by_nv(3, 0, 1, NV, R, pixels, row_pitch, weights, taps, bias, out, pitch, grid)
+        depthwise_by_nv(3, 0, 1, NV, R, pixels, weights, bias, grid)
 
 
 cdef void dw_3s2(
-    int NV, int R, const real *pixels, Py_ssize_t row_pitch, const real *weights, const Taps *taps,
-    const vec *bias, char *out, Py_ssize_t pitch, const Grid *grid,
+    int NV, int R, const real *pixels, const real *weights, const vec *bias, const Grid *grid,
 ) noexcept nogil:
-    if FUSED and taps.n_kw == 3:
-        depthwise_by_nv(3, 3, 2, NV, R, pixels, row_pitch, weights, taps, bias, out, pitch, grid)
+    if FUSED and grid.taps.n_kw == 3:
+        depthwise_by_nv(3, 3, 2, NV, R, pixels, weights, bias, grid)
     else:
-        depthwise_by_nv(3, 0, 2, NV, R, pixels, row_pitch, weights, taps, bias, out, pitch, grid)
+        depthwise_by_nv(3, 0, 2, NV, R, pixels, weights, bias, grid)
 
 
 cdef void dw_5s1(
-    int NV, int R, const real *pixels, Py_ssize_t row_pitch, const real *weights, const Taps *taps,
-    const vec *bias, char *out, Py_ssize_t pitch, const Grid *grid,
+    int NV, int R, const real *pixels, const real *weights, const vec *bias, const Grid *grid,
 ) noexcept nogil:
     if FUSED:
-        depthwise_by_nv(5, 5, 1, NV, R, pixels, row_pitch, weights, taps, bias, out, pitch, grid)
+        depthwise_by_nv(5, 5, 1, NV, R, pixels, weights, bias, grid)
     else:
-        depthwise_by_nv(5, 0, 1, NV, R, pixels, row_pitch, weights, taps, bias, out, pitch, grid)
+        depthwise_by_nv(5, 0, 1, NV, R, pixels, weights, bias, grid)
 
 
 cdef void dw_5s2(
-    int NV, int R, const real *pixels, Py_ssize_t row_pitch, const real *weights, const Taps *taps,
-    const vec *bias, char *out, Py_ssize_t pitch, const Grid *grid,
+    int NV, int R, const real *pixels, const real *weights, const vec *bias, const Grid *grid,
 ) noexcept nogil:
-    if FUSED and taps.n_kw == 5:
-        depthwise_by_nv(5, 5, 2, NV, R, pixels, row_pitch, weights, taps, bias, out, pitch, grid)
+    if FUSED and grid.taps.n_kw == 5:
+        depthwise_by_nv(5, 5, 2, NV, R, pixels, weights, bias, grid)
     else:
-        depthwise_by_nv(5, 0, 2, NV, R, pixels, row_pitch, weights, taps, bias, out, pitch, grid)
+        depthwise_by_nv(5, 0, 2, NV, R, pixels, weights, bias, grid)
 
 
 cdef void dw_7s2(
-    int NV, int R, const real *pixels, Py_ssize_t row_pitch, const real *weights, const Taps *taps,
-    const vec *bias, char *out, Py_ssize_t pitch, const Grid *grid,
+    int NV, int R, const real *pixels, const real *weights, const vec *bias, const Grid *grid,
 ) noexcept nogil:
-    depthwise_by_nv(7, 0, 2, NV, R, pixels, row_pitch, weights, taps, bias, out, pitch, grid)
+    depthwise_by_nv(7, 0, 2, NV, R, pixels, weights, bias, grid)
 
 
 cdef void dw_any(
-    int NV, int R, const real *pixels, Py_ssize_t row_pitch, const real *weights, const Taps *taps,
-    const vec *bias, char *out, Py_ssize_t pitch, const Grid *grid,
+    int NV, int R, const real *pixels, const real *weights, const vec *bias, const Grid *grid,
 ) noexcept nogil:
-    depthwise_by_nv(0, 0, 1, NV, R, pixels, row_pitch, weights, taps, bias, out, pitch, grid)
+    depthwise_by_nv(0, 0, 1, NV, R, pixels, weights, bias, grid)
 
 
 cdef channels_code dc_taps(
-    int R, const real *strip, Py_ssize_t step, const real *weights, const Taps *taps,
-    const vec *bias, char *out, Py_ssize_t pitch, const Grid *grid,
+    int R, const real *strip, const real *weights, const vec *bias, const Grid *grid,
 ) noexcept nogil:
-    channels_by_pixels(False, False, R, strip, step, weights, taps, bias, out, pitch, grid)
+    # A pitch that is known saves an addition for each pixel (measured, sums that end in a buffer: 3 to 6 % of a layer).
+    if grid.pitch == VECTOR_BYTES:
+        channels_by_pixels(False, False, R, strip, weights, bias, VECTOR_BYTES, grid)
+    else:
+        channels_by_pixels(False, False, R, strip, weights, bias, grid.pitch, grid)
 
 
 cdef channels_code dc_groups(
-    int R, const real *strip, Py_ssize_t step, const real *weights, const Taps *taps,
-    const vec *bias, char *out, Py_ssize_t pitch, const Grid *grid,
+    int R, const real *strip, const real *weights, const vec *bias, const Grid *grid,
 ) noexcept nogil:
-    channels_by_pixels(True, False, R, strip, step, weights, taps, bias, out, pitch, grid)
+    channels_by_pixels(True, False, R, strip, weights, bias, grid.pitch, grid)
 
 
-cdef void dc_borders(
-    int R, const real *strip, Py_ssize_t step, const real *weights, const Taps *taps,
-    const vec *bias, char *out, Py_ssize_t pitch, const Grid *grid,
-) noexcept nogil:
-    channels_by_pixels(False, True, R, strip, step, weights, taps, bias, out, pitch, grid)
+cdef void dc_borders(int R, const real *strip, const real *weights, const vec *bias, const Grid *grid) noexcept nogil:
+    channels_by_pixels(False, True, R, strip, weights, bias, grid.pitch, grid)
 
 
 cdef inline void run_tiles_vec(
-    int role, int NV, int M, const real *strip, const real *weights, const vec *start, const Taps *taps, const Run *run,
+    int role, int NV, int M, const real *strip, const real *weights, const vec *start, const Grid *grid,
 ) noexcept nogil:
     cdef:
+        const Taps *taps = grid.taps
         bint point = taps.n_taps == 1
         bint square = FUSED and taps.n_kw == taps.n_kh == 3 and taps.n_skipped == 0
-        char *out = run.out
+        Grid one = grid[0]
         Py_ssize_t _i
     if point:
         strip = <const real *> (<const char *> strip + taps.offset[0])
     if role == OC_VECTOR and taps.pixel_step:
-        oc_1x1_apart(NV, M, strip, weights, start, out, taps, run)
+        oc_1x1_apart(NV, M, strip, weights, start, grid)
         return
-    for _i in range(run.tiles):
+    for _i in range(grid.n):
         look_ahead(taps.ahead)
         if role == OC_VECTOR:
             if point:
-                oc_1x1(NV, M, strip, weights, start, out, taps, run)
+                oc_1x1(NV, M, strip, weights, start, &one)
             elif square:
-                oc_3x3(NV, M, strip, weights, start, out, taps, run)
+                oc_3x3(NV, M, strip, weights, start, &one)
             else:
-                oc_taps(NV, M, strip, weights, start, out, taps, run)
+                oc_taps(NV, M, strip, weights, start, &one)
         elif point:
-            ow_1x1(NV, M, strip, weights, start, out, taps, run)
+            ow_1x1(NV, M, strip, weights, start, &one)
         elif square:
-            ow_3x3(NV, M, strip, weights, start, out, taps, run)
+            ow_3x3(NV, M, strip, weights, start, &one)
         else:
-            ow_taps(NV, M, strip, weights, start, out, taps, run)
-        strip = <const real *> (<const char *> strip + run.next_pixel)
-        start = <const vec *> (<const char *> start + run.next_start)
-        out = out + run.next_out
+            ow_taps(NV, M, strip, weights, start, &one)
+        strip = <const real *> (<const char *> strip + grid.next_pixel)
+        start = <const vec *> (<const char *> start + grid.next_start)
+        one.out = one.out + grid.next_out
 
 
 cdef inline void run_tiles(
-    int role, int NV, int M, const real *strip, const real *weights, const real *start, const Taps *taps,
-    const Run *run,
+    int role, int NV, int M, const real *strip, const real *weights, const real *start, const Grid *grid,
 ) noexcept nogil:
+    # A line of a grid.
     if real is f32:
-        run_tiles_vec(role, NV, M, strip, weights, <const f32v *> start, taps, run)
+        run_tiles_vec(role, NV, M, strip, weights, <const f32v *> start, grid)
     else:
-        run_tiles_vec(role, NV, M, strip, weights, <const f64v *> start, taps, run)
+        run_tiles_vec(role, NV, M, strip, weights, <const f64v *> start, grid)
 
 
 cdef inline void run_depthwise_vec(
-    Py_ssize_t SH, int NV, int R, const real *pixels, Py_ssize_t row_pitch, const real *weights, const Taps *taps,
-    const vec *bias, char *out, Py_ssize_t pitch, const Grid *grid,
+    Py_ssize_t SH, int NV, int R, const real *pixels, const real *weights, const vec *bias, const Grid *grid,
 ) noexcept nogil:
-    # Rows of pixels are `row_pitch` bytes apart.
+    cdef const Taps *taps = grid.taps
     if taps.n_kh == 1 and SH == 1:
-        dw_1s1(NV, R, pixels, row_pitch, weights, taps, bias, out, pitch, grid)
+        dw_1s1(NV, R, pixels, weights, bias, grid)
     elif taps.n_kh == 3 and SH == 1:
-        dw_3s1(NV, R, pixels, row_pitch, weights, taps, bias, out, pitch, grid)
+        dw_3s1(NV, R, pixels, weights, bias, grid)
     elif taps.n_kh == taps.n_kw == 5 and SH == 1:
-        dw_5s1(NV, R, pixels, row_pitch, weights, taps, bias, out, pitch, grid)
+        dw_5s1(NV, R, pixels, weights, bias, grid)
     elif SH == 1:
-        dw_any(NV, R, pixels, row_pitch, weights, taps, bias, out, pitch, grid)
+        dw_any(NV, R, pixels, weights, bias, grid)
     elif taps.n_kh == 3 and SH == 2:
-        dw_3s2(NV, R, pixels, row_pitch, weights, taps, bias, out, pitch, grid)
+        dw_3s2(NV, R, pixels, weights, bias, grid)
     elif taps.n_kh == 5 and SH == 2:
-        dw_5s2(NV, R, pixels, row_pitch, weights, taps, bias, out, pitch, grid)
+        dw_5s2(NV, R, pixels, weights, bias, grid)
     elif taps.n_kh == 7 and SH == 2:
-        dw_7s2(NV, R, pixels, row_pitch, weights, taps, bias, out, pitch, grid)
+        dw_7s2(NV, R, pixels, weights, bias, grid)
 
 
 cdef inline void run_depthwise_real(
-    Py_ssize_t SH, int NV, int R, const real *pixels, Py_ssize_t row_pitch, const real *weights, const Taps *taps,
-    const real *bias, char *out, Py_ssize_t pitch, const Grid *grid,
+    Py_ssize_t SH, int NV, int R, const real *pixels, const real *weights, const real *bias, const Grid *grid,
 ) noexcept nogil:
     if real is f32:
-        run_depthwise_vec(SH, NV, R, pixels, row_pitch, weights, taps, <const f32v *> bias, out, pitch, grid)
+        run_depthwise_vec(SH, NV, R, pixels, weights, <const f32v *> bias, grid)
     else:
-        run_depthwise_vec(SH, NV, R, pixels, row_pitch, weights, taps, <const f64v *> bias, out, pitch, grid)
+        run_depthwise_vec(SH, NV, R, pixels, weights, <const f64v *> bias, grid)
 
 
 cdef inline void run_depthwise(
-    Py_ssize_t SH, int NV, int R, const real *pixels, Py_ssize_t row_pitch, const real *weights, const Taps *taps,
-    const real *bias, char *out, Py_ssize_t pitch, const Grid *grid,
+    Py_ssize_t SH, int NV, int R, const real *pixels, const real *weights, const real *bias, const Grid *grid,
 ) noexcept nogil:
-    cdef Py_ssize_t i
+    cdef:
+        Py_ssize_t i, j
+        Grid one
     if FUSED:
-        run_depthwise_real(SH, NV, R, pixels, row_pitch, weights, taps, bias, out, pitch, grid)
+        run_depthwise_real(SH, NV, R, pixels, weights, bias, grid)
         return
-    for i in range(grid.times * grid.n):
-        run_depthwise_real(
-            SH, NV, R, <const real *> (<const char *> pixels + pixel_at(grid, i)), row_pitch, weights, taps, bias,
-            out + out_at(grid, i), pitch, grid,
-        )
+    one = grid[0]
+    for j in range(grid.times):
+        for i in range(grid.n):
+            one.out = grid.out + j * grid.again_out + i * grid.next_out
+            run_depthwise_real(
+                SH, NV, R, <const real *> (<const char *> pixels + j * grid.again_pixel + i * grid.next_pixel), weights,
+                bias, &one,
+            )
 
 
 cdef inline void run_channels_vec(
-    int R, const real *strip, Py_ssize_t step, const real *weights, const Taps *taps,
-    const vec *bias, char *out, Py_ssize_t pitch, const Grid *grid,
+    int R, const real *strip, const real *weights, const vec *bias, const Grid *grid,
 ) noexcept nogil:
-    if taps.inside != NULL:
-        dc_borders(R, strip, step, weights, taps, bias, out, pitch, grid)
-    elif taps.n_ic == 1:
-        dc_taps(R, strip, step, weights, taps, bias, out, pitch, grid)
+    if grid.taps.inside != NULL:
+        dc_borders(R, strip, weights, bias, grid)
+    elif grid.taps.n_ic == 1:
+        dc_taps(R, strip, weights, bias, grid)
     else:
-        dc_groups(R, strip, step, weights, taps, bias, out, pitch, grid)
+        dc_groups(R, strip, weights, bias, grid)
 
 
 cdef inline void run_channels_real(
-    int R, const real *strip, Py_ssize_t step, const real *weights, const Taps *taps,
-    const real *bias, char *out, Py_ssize_t pitch, const Grid *grid,
+    int R, const real *strip, const real *weights, const real *bias, const Grid *grid,
 ) noexcept nogil:
     if real is f32:
-        run_channels_vec(R, strip, step, weights, taps, <const f32v *> bias, out, pitch, grid)
+        run_channels_vec(R, strip, weights, <const f32v *> bias, grid)
     else:
-        run_channels_vec(R, strip, step, weights, taps, <const f64v *> bias, out, pitch, grid)
+        run_channels_vec(R, strip, weights, <const f64v *> bias, grid)
 
 
 cdef inline void run_channels(
-    int R, const real *strip, Py_ssize_t step, const real *weights, const Taps *taps,
-    const real *bias, char *out, Py_ssize_t pitch, const Grid *grid,
+    int R, const real *strip, const real *weights, const real *bias, const Grid *grid,
 ) noexcept nogil:
     # Tiles of groups one by one: they take so long that to find their instance does not count.
-    cdef Py_ssize_t i, ahead
-    if FUSED and taps.n_ic == 1:
-        run_channels_real(R, strip, step, weights, taps, bias, out, pitch, grid)
+    cdef:
+        Py_ssize_t i, j
+        Grid one
+    if FUSED and grid.taps.n_ic == 1:
+        run_channels_real(R, strip, weights, bias, grid)
         return
-    for i in range(grid.times * grid.n):
-        ahead = i % grid.n * grid.next_weights
-        run_channels_real(
-            R, <const real *> (<const char *> strip + pixel_at(grid, i)), step,
-            <const real *> (<const char *> weights + ahead), taps, <const real *> (<const char *> bias + ahead),
-            out + out_at(grid, i), pitch, grid,
-        )
+    one = grid[0]
+    for j in range(grid.times):
+        for i in range(grid.n):
+            one.out = grid.out + j * grid.again_out + i * grid.next_out
+            run_channels_real(
+                R, <const real *> (<const char *> strip + j * grid.again_pixel + i * grid.next_pixel),
+                <const real *> (<const char *> weights + i * grid.next_weights),
+                <const real *> (<const char *> bias + i * grid.next_start), &one,
+            )
 
 
 cdef void widen_f32(
@@ -330,12 +318,35 @@ cdef void gather_strip(
 
 
 cdef void gather_channels_strip(
-    const Lowered *p, real *strip, const Image *image, const Task *t, Py_ssize_t n_ch,
+    const Lowered *p, real *strip, Py_ssize_t slot, const Image *image, const Axis *rows, const Task *t,
+    Py_ssize_t ih_start, Py_ssize_t n_ih, Py_ssize_t n_ch,
 ) noexcept nogil:
     gather_channels(
-        strip, p.row_pitch, p.slot, image, &p.rows, &p.cols, n_ch,
-        t.oh_start * p.sh, (t.n_oh - 1) * p.sh + 1, t.ow_start * p.sw, (t.n_ow - 1) * p.sw + 1,
+        strip, p.row_pitch, slot, image, rows, &p.cols, n_ch,
+        ih_start, n_ih, t.ow_start * p.sw, (t.n_ow - 1) * p.sw + 1,
     )
+
+
+cdef void gather_repeated(
+    const Lowered *p, real *strip, const Image *image, const Task *t, Py_ssize_t skipped, Py_ssize_t n,
+) noexcept nogil:
+    # Row by row, by way of one of single channels behind the strip.
+    cdef:
+        Py_ssize_t s, row
+        Py_ssize_t n_ch = (skipped + n + p.repeats - 1) // p.repeats
+        Axis rows = p.rows
+        Segment segment
+        real *source = <real *> (<char *> strip + p.strip_bytes) - p.lanes - p.ic_pitch * p.source_slot
+        real *slots
+    rows.n_segments, rows.segments = 1, &segment
+    segment.extra = segment.offset = 0
+    for s in range(p.rows.n_segments):
+        segment.first = p.rows.segments[s].first
+        slots = strip + p.rows.segments[s].offset * p.row_pitch
+        for row in range((t.n_oh - 1) * p.sh + 1 + p.rows.segments[s].extra):
+            gather_channels_strip(p, source, p.source_slot, image, &rows, t, t.oh_start * p.sh + row, 1, n_ch)
+            repeat_channels(slots, p.slot, source, p.source_slot, p.ic_pitch, p.repeats, skipped, n)
+            slots = slots + p.row_pitch
 
 
 cdef void gather_dense_strip(
@@ -351,12 +362,28 @@ cdef inline void gather_pixels(
     const Lowered *p, real *strip, const Image *image, const Task *t, Py_ssize_t n_ic, bint cleared,
 ) noexcept nogil:
     # `cleared`: the strip held the same pixels of another group before.
-    if not INTEGERS and p.role == DEPTHWISE_CHANNELS:
-        gather_channels_strip(p, strip, image, t, n_ic)
-    elif is_dense(image):
+    if is_dense(image):
         gather_dense_strip(p, strip, image, t, n_ic, cleared)
     else:
         gather_strip(p, strip, image, t, n_ic)
+
+
+cdef inline void gather_channel_vectors(
+    const Lowered *p, real *strip, const Image *image, const Task *t,
+) noexcept nogil:
+    # The channels of a task's blocks.
+    cdef:
+        Image channels = image[0]
+        Py_ssize_t VL = VECTOR_BYTES // sizeof(real)
+        Py_ssize_t first = t.block_begin * VL
+        Py_ssize_t n = min(t.block_end * VL, p.ocg) - first
+    if INTEGERS:
+        return
+    channels.ic = image.ic + first // p.repeats
+    if p.repeats > 1:
+        gather_repeated(p, strip, &channels, t, first % p.repeats, n)
+    else:
+        gather_channels_strip(p, strip, p.slot, &channels, &p.rows, t, t.oh_start * p.sh, (t.n_oh - 1) * p.sh + 1, n)
 
 
 cdef void store_tile(

@@ -12,7 +12,7 @@ from pyconv._ahead cimport LINE, Ahead, expect_nothing, expect_weights
 from pyconv._lowered cimport Call, Lowered, Task, decode, is_split
 from pyconv._split cimport Split, as_large, size_of, split_by, start_of
 from pyconv._strip cimport PAGE, Image, channel_at
-from pyconv._tile cimport OC_VECTOR, OW_VECTOR, Run, Taps
+from pyconv._tile cimport OC_VECTOR, OW_VECTOR, Grid, Taps
 from pyconv._vector cimport INTEGERS, VECTOR_BYTES, f32, real
 from pyconv._widen cimport uint32, uint64
 
@@ -292,26 +292,27 @@ cdef inline void take_rows(const Lowered *p, Pass *q, Py_ssize_t oh) noexcept no
 
 cdef void run_tiles_again(
     int role, int NV, Py_ssize_t M, const real *strip, const real *weights, const real *start, const Pass *q,
-    const Run *run,
+    const Grid *grid,
 ) noexcept nogil:
     # With all taps, where those that were left out could have made a difference.
     cdef:
         Py_ssize_t i
         Py_ssize_t width = NV * (VECTOR_BYTES // <Py_ssize_t> sizeof(real))
         Taps taps = q.taps
-        Run one = run[0]
+        Grid one = grid[0]
     if INTEGERS:
         return
     taps.offset = taps.offset - q.low * taps.n_kw
     taps.n_taps = taps.n_taps + taps.n_skipped
     taps.n_skipped = 0
-    one.tiles = 1
-    for i in range(run.tiles):
-        one.out = run.out + i * run.next_out
-        if holds_negative_zero(<const real *> one.out, run.pitch, M, width):
+    one.taps = &taps
+    one.n = 1
+    for i in range(grid.n):
+        one.out = grid.out + i * grid.next_out
+        if holds_negative_zero(<const real *> one.out, grid.pitch, M, width):
             run_tiles(
-                role, NV, <int> M, <const real *> (<const char *> strip + i * run.next_pixel), weights,
-                <const real *> (<const char *> start + i * run.next_start), &taps, &one,
+                role, NV, <int> M, <const real *> (<const char *> strip + i * grid.next_pixel), weights,
+                <const real *> (<const char *> start + i * grid.next_start), &one,
             )
 
 
@@ -358,15 +359,25 @@ cdef inline bint is_final(const Call *call, const Target *target, Py_ssize_t wid
     return not call.apart and target.lanes == width and target.lane_stride == size
 
 
-cdef inline void multiply_run(
+cdef inline Grid line_of(const Pass *q, Py_ssize_t n, Py_ssize_t next_pixel, Py_ssize_t size) noexcept nogil:
+    # n tiles of a pass, from the bias or the sums so far, wherever they end.
+    cdef Grid grid
+    memset(&grid, 0, sizeof(Grid))
+    grid.taps, grid.first = &q.taps, q.first
+    grid.n, grid.times = n, 1
+    grid.next_pixel = next_pixel
+    grid.next_start = 0 if q.first else q.tile_pitch * size
+    return grid
+
+
+cdef inline void multiply_line(
     const Pass *q, int role, int NV, Py_ssize_t M, const real *strip, const real *weights, const real *start,
-    const Run *run,
+    const Grid *grid,
 ) noexcept nogil:
-    # Tiles from the bias, or the sums so far, `start`, to where the run says.
     cdef Py_ssize_t width = NV * (VECTOR_BYTES // <Py_ssize_t> sizeof(real)) if role == OC_VECTOR else M
-    run_tiles(role, NV, <int> M, strip, weights + q.low * q.taps.n_kw * width, start, &q.taps, run)
+    run_tiles(role, NV, <int> M, strip, weights + q.low * q.taps.n_kw * width, start, grid)
     if q.taps.n_skipped:
-        run_tiles_again(role, NV, M, strip, weights, start, q, run)
+        run_tiles_again(role, NV, M, strip, weights, start, q, grid)
 
 
 cdef inline void multiply_tiles(
@@ -376,17 +387,13 @@ cdef inline void multiply_tiles(
     # The n tiles of a run, from the bias or the sums so far, `start`, to the output or the sums, `c`.
     cdef:
         Py_ssize_t width = NV * (VECTOR_BYTES // <Py_ssize_t> sizeof(real))
-        Run run
-    run.tiles = n
-    run.first = q.first
-    run.next_pixel = next_pixel
-    run.next_start = 0 if q.first else q.tile_pitch * <Py_ssize_t> sizeof(real)
+        Grid line = line_of(q, n, next_pixel, sizeof(real))
     if q.last and is_final(call, target, width, sizeof(real)):
-        run.out, run.pitch, run.next_out = target.out, target.row_stride, target.step
+        line.out, line.pitch, line.next_out = target.out, target.row_stride, target.step
     else:
-        run.out, run.pitch = <char *> c, width * <Py_ssize_t> sizeof(real)
-        run.next_out = q.tile_pitch * <Py_ssize_t> sizeof(real)
-    multiply_run(q, role, NV, M, strip, weights, start, &run)
+        line.out, line.pitch = <char *> c, width * <Py_ssize_t> sizeof(real)
+        line.next_out = q.tile_pitch * <Py_ssize_t> sizeof(real)
+    multiply_line(q, role, NV, M, strip, weights, start, &line)
 
 
 cdef inline void multiply_and_store(
@@ -437,12 +444,9 @@ cdef inline void multiply_and_hold(
     cdef:
         Py_ssize_t width = NV * (VECTOR_BYTES // <Py_ssize_t> sizeof(real))
         Py_ssize_t i = 0
-        Run run
-    run.first = q.first
-    run.next_pixel = next_pixel
-    run.next_start = 0 if q.first else q.tile_pitch * <Py_ssize_t> sizeof(real)
-    run.pitch = width * <Py_ssize_t> sizeof(real)
-    run.next_out = M * run.pitch
+        Grid line = line_of(q, n, next_pixel, sizeof(real))
+    line.pitch = width * <Py_ssize_t> sizeof(real)
+    line.next_out = M * line.pitch
     while i < n:
         if held.rows + M > p.rows_held:
             store_held(call, q, <const real *> held.sums, width, target, held)
@@ -450,14 +454,14 @@ cdef inline void multiply_and_hold(
             held.sums = <char *> c
             held.out = target.out + i * target.step
             held.room = target.room - i * M
-        run.tiles = min(n - i, (p.rows_held - held.rows) // M)
-        run.out = held.sums + held.rows * run.pitch
-        multiply_run(
+        line.n = min(n - i, (p.rows_held - held.rows) // M)
+        line.out = held.sums + held.rows * line.pitch
+        multiply_line(
             q, OC_VECTOR, NV, M, <const real *> (<const char *> strip + i * next_pixel), weights,
-            <const real *> (<const char *> start + i * run.next_start), &run,
+            <const real *> (<const char *> start + i * line.next_start), &line,
         )
-        held.rows = held.rows + run.tiles * M
-        i = i + run.tiles
+        held.rows = held.rows + line.n * M
+        i = i + line.n
 
 
 cdef inline const real *part_of(

@@ -54,13 +54,16 @@ cdef struct Taps:
     Ahead *ahead                  # what else each tile asks the memory for
 
 
-cdef struct Run:
-    # Tiles of one size, as far apart as all their neighbours. In bytes.
-    Py_ssize_t tiles
-    bint first         # whether they start from the bias, which is the same for all, or from the sums so far
-    char *out          # the first row of the first tile
-    Py_ssize_t pitch   # from one row of a tile to the next
-    Py_ssize_t next_pixel, next_start, next_out  # from one tile's pixels, sums so far and first row to the next's
+cdef struct Grid:
+    # Tiles of one size, which all their neighbours are as far from: `n` in a line, and `times` such lines. In bytes.
+    const Taps *taps
+    bint first            # whether chains start from the bias, which is the same for all rows, or from the sums so far
+    char *out             # the first row of the first tile
+    Py_ssize_t pitch      # from one row of a tile to the next, there
+    Py_ssize_t row_pitch  # and of its pixels, if each row has its own (_depthwise.pxd)
+    Py_ssize_t n, times
+    Py_ssize_t next_pixel, next_weights, next_start, next_out  # from one tile to the next in a line
+    Py_ssize_t again_pixel, again_out  # from one line to the next, with the same weights and the same bias
 
 
 cdef inline bint tile_fits(const int M, const int NV) noexcept nogil:
@@ -264,17 +267,18 @@ cdef inline void sum_taps(
 
 cdef inline void tile(
     const int role, const int SHAPE, const int NV, const int M,
-    const real *strip, const real *weights, const vec *start, char *out, const Taps *taps, const Run *run,
+    const real *strip, const real *weights, const vec *start, char *out, const Grid *grid,
 ) noexcept nogil:
-    # One of a run. The chain of (m, v) starts from the sums start[m * NV + v] or, the first time, from the bias.
+    # One of a grid. The chain of (m, v) starts from the sums start[m * NV + v] or, the first time, from the bias.
     cdef:
         vec acc[MAX_ACCUMULATORS]
         int m, v
+        const Taps *taps = grid.taps
         Py_ssize_t width = NV * (VECTOR_BYTES // sizeof(real)) if role == OC_VECTOR else M
         Py_ssize_t step = NV
         Py_ssize_t between = 1
         const char *pixel = <const char *> strip
-    if run.first:
+    if grid.first:
         step, between = (0, 1) if role == OC_VECTOR else (1, 0)
     for m in range(M):
         for v in range(NV):
@@ -294,22 +298,22 @@ cdef inline void tile(
         sum_taps(role, 1, NV, M, acc, pixel, weights, taps, width)
     for m in range(M):
         for v in range(NV):
-            (<vec *> (out + m * run.pitch))[v] = acc[m * NV + v]
+            (<vec *> (out + m * grid.pitch))[v] = acc[m * NV + v]
 
 
 cdef inline void tiles(
     const int role, const int SHAPE, const int NV, const int M,
-    const real *strip, const real *weights, const vec *start, const Taps *taps, const Run *run,
+    const real *strip, const real *weights, const vec *start, const Grid *grid,
 ) noexcept nogil:
-    # All of a run in one instance: to find it takes as long as some taps (measured, APART: kernels on 16 to 32 channels
-    # take 8 to 20 % less time. In other shapes the compiler moves accumulators from register to register then, and the
-    # 6x2 tile takes up to 1.4 times as long).
+    # A line of them in one instance: to find it takes as long as some taps (measured, APART: kernels on 16 to 32
+    # channels take 8 to 20 % less time. In other shapes the compiler moves accumulators from register to register then,
+    # and the 6x2 tile takes up to 1.4 times as long).
     cdef:
         Py_ssize_t _i
-        char *out = run.out
-    for _i in range(run.tiles):
-        look_ahead(taps.ahead)
-        tile(role, SHAPE, NV, M, strip, weights, start, out, taps, run)
-        strip = <const real *> (<const char *> strip + run.next_pixel)
-        start = <const vec *> (<const char *> start + run.next_start)
-        out = out + run.next_out
+        char *out = grid.out
+    for _i in range(grid.n):
+        look_ahead(grid.taps.ahead)
+        tile(role, SHAPE, NV, M, strip, weights, start, out, grid)
+        strip = <const real *> (<const char *> strip + grid.next_pixel)
+        start = <const vec *> (<const char *> start + grid.next_start)
+        out = out + grid.next_out

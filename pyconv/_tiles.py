@@ -89,6 +89,10 @@ class Tile:
         """Count the blocks of the output channels of a group, as wide as the tile."""
         return ceil_div(self.oc_units(p), {"oc": self.NV, "ow": self.largest, "dw": 1, "dc": 1}[self.role])
 
+    def repeats(self, p: ConvProblem) -> int:
+        """Return how many times a strip of channel vectors holds each channel: once for each that is made of it."""
+        return p.oc // p.ic if self.role == "dc" else 1
+
     def reads_image(self, p: ConvProblem, x_channels_last: bool) -> bool:
         """Whether pixels under a 1x1 kernel are read in a dense image, not gathered from it (_in_place.pxi).
 

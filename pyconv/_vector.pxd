@@ -56,6 +56,8 @@ cdef extern from *:
     typedef long long i64q __attribute__((vector_size(16)));
     typedef int       i32v __attribute__((vector_size(VECTOR_BYTES)));
     typedef long long i64v __attribute__((vector_size(VECTOR_BYTES)));
+    typedef int       i32u __attribute__((vector_size(VECTOR_BYTES), aligned(4)));
+    typedef long long i64u __attribute__((vector_size(VECTOR_BYTES), aligned(8)));
 
     #define muladd(acc, v, s) ((acc) + (v) * (__typeof__((acc)[0]))(s))
     // Less zero, not plus: that would turn -0.0 into 0.0. No subtraction is left of it in any rounding mode, because
@@ -163,10 +165,16 @@ cdef extern from *:
     #  define spread_f64(a, n, i) __extension__ ({ \
            f64v from = (a), to; i64v at = SPREAD(((i64v){INDICES(IOTA_, F64_LANES)}), (long long)(n), (long long)(i)); \
            for (int lane = 0; lane < F64_LANES; ++lane) to[lane] = from[at[lane]]; to; })
+    #  define permute_f32(a, at) __extension__ ({ \
+           f32v from = (a), to; for (int lane = 0; lane < F32_LANES; ++lane) to[lane] = from[(at)[lane]]; to; })
+    #  define permute_f64(a, at) __extension__ ({ \
+           f64v from = (a), to; for (int lane = 0; lane < F64_LANES; ++lane) to[lane] = from[(at)[lane]]; to; })
     #else
     #  define spread_f32(a, n, i) __builtin_shuffle(a, SPREAD(((i32v){INDICES(IOTA_, F32_LANES)}), (int)(n), (int)(i)))
     #  define spread_f64(a, n, i) \
            __builtin_shuffle(a, SPREAD(((i64v){INDICES(IOTA_, F64_LANES)}), (long long)(n), (long long)(i)))
+    #  define permute_f32(a, at) __builtin_shuffle(a, *(const i32u *)(at))
+    #  define permute_f64(a, at) __builtin_shuffle(a, *(const i64u *)(at))
     #endif
     #if defined(__F16C__) && !defined(PYCONV_INTEGERS)
     #  define CONVERTS_HALVES 1
@@ -249,6 +257,9 @@ cdef extern from *:
     # Element i of every n neighbours (a power of two) in the place of all of them.
     f32v spread_f32(f32v a, Py_ssize_t n, Py_ssize_t i) noexcept nogil
     f64v spread_f64(f64v a, Py_ssize_t n, Py_ssize_t i) noexcept nogil
+    # Element lanes[i] in place i.
+    f32v permute_f32(f32v a, const int *lanes) noexcept nogil
+    f64v permute_f64(f64v a, const long long *lanes) noexcept nogil
     # 8 neighbours between binary16 and float32, rounded to nearest even in every mode; of 16, every second one.
     enum:
         CONVERTS_HALVES  # whether this build has the instructions

@@ -6,7 +6,7 @@ from libc.string cimport memset
 from pyconv._ahead cimport Ahead, expect_nothing
 from pyconv._peak cimport CHAINS, multiply_add_chains
 from pyconv._split cimport up_to
-from pyconv._tile cimport OC_VECTOR, OW_VECTOR, Run, Taps
+from pyconv._tile cimport OC_VECTOR, OW_VECTOR, Grid, Taps
 from pyconv._vector cimport INTEGERS, VECTOR_BYTES, f32, f32v, f64, f64v
 
 
@@ -64,7 +64,7 @@ def tile_multiply_adds(
         char *sums
         Ahead ahead
         Taps taps
-        Run run
+        Grid line
         Py_ssize_t k
     if (role, NV, M) not in variants() or tile_role > OW_VECTOR or not (0 < n_kh <= 32 and 0 < n_kw <= 32):
         raise ValueError(f"no tile ({role!r}, {NV}, {M}) for a {n_kh}x{n_kw} kernel")
@@ -78,8 +78,8 @@ def tile_multiply_adds(
     memset(&ahead, 0, sizeof(Ahead))
     expect_nothing(&ahead)
     memset(&taps, 0, sizeof(Taps))
-    memset(&run, 0, sizeof(Run))
-    run.tiles, run.out, run.pitch = repeats, sums, NV * VECTOR_BYTES
+    memset(&line, 0, sizeof(Grid))
+    line.taps, line.out, line.pitch, line.n = &taps, sums, NV * VECTOR_BYTES, repeats
     taps.n_ic, taps.n_kh, taps.n_kw, taps.ic_step = n_ic, n_kh, n_kw, width * size
     taps.offset, taps.ahead = offset, &ahead
     taps.n_taps = n_kh * n_kw
@@ -88,13 +88,11 @@ def tile_multiply_adds(
     with nogil:
         if single:
             run_tiles(
-                tile_role, NV, M, <const f32 *> (base + weight_bytes), <const f32 *> base, <const f32 *> sums, &taps,
-                &run,
+                tile_role, NV, M, <const f32 *> (base + weight_bytes), <const f32 *> base, <const f32 *> sums, &line,
             )
         else:
             run_tiles(
-                tile_role, NV, M, <const f64 *> (base + weight_bytes), <const f64 *> base, <const f64 *> sums, &taps,
-                &run,
+                tile_role, NV, M, <const f64 *> (base + weight_bytes), <const f64 *> base, <const f64 *> sums, &line,
             )
     free(memory)
     return 2 * repeats * n_ic * n_kh * n_kw * M * NV * VL

@@ -420,6 +420,20 @@ def _depthwise_in_channel_vectors() -> Iterator[Case]:
         yield _case((channels, channels), (20, 300), (3, 3), padding=1, stride=(4, 3), dilation=2, groups=channels)
 
 
+def _repeated_channels() -> Iterator[Case]:
+    # Several output channels of each channel, as many as a vector has lanes and more: slots that begin and end within
+    # those of one channel, in one strip and in several, from images that are copied, transposed and widened.
+    for channels, repeats in product((3, 8, 21, 50), (2, 3, 4, 5, 7, 8, 9, 16, 17)):
+        pair, size = (channels, channels * repeats), (6, 11)
+        for layout in ("channels_last", "C", "some_channels"):
+            arguments = {"groups": channels, "x_layout": layout, "out_layout": "channels_last"}
+            yield _case(pair, size, (3, 3), padding=1, **arguments)
+            yield _case(pair, size, (3, 2), padding=(1, 2), stride=2, padding_mode="reflect", **arguments)
+            yield _case(pair, size, (2, 3), padding=(4, 5), dilation=(5, 4), **arguments)
+        yield _case(pair, (23, 40), (5, 3), padding=2, l2=1 << 14, src_dtype="int8", **arguments)
+        yield _case(pair, (70,), (4,), stride=3, **arguments)
+
+
 def _pairs_of_columns() -> Iterator[Case]:
     # Stride 2: every second pixel to one segment of the strip, the ones between to another.
     for width in (31, 32, 33, 34, 70):
@@ -550,6 +564,7 @@ _FAMILIES = (
     _strips_of_groups,
     _no_whole_window_inside,
     _depthwise_in_channel_vectors,
+    _repeated_channels,
     _pairs_of_columns,
     _phases_of_columns,
     _panels_of_pixels,

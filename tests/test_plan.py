@@ -13,7 +13,7 @@ from pyconv._line import lay_flat, lay_out
 from pyconv._plan import Plan, make_plan
 from pyconv._prices import even_tails, tile_cycles, unevenness
 from pyconv._problem import ConvProblem
-from pyconv._tiles import Caches, TileTable
+from pyconv._tiles import Caches, TileTable, round_up
 
 AVX512 = TileTable.of(
     "x86-64-v4",
@@ -514,6 +514,20 @@ def test_wide_strides_do_not_gather_what_lies_between_their_taps(table: TileTabl
             chosen = make_plan(wide, table, HALF_L2, 1, channels_last=last, x_channels_last=last)
             assert chosen.scratch_bytes <= 2 * HALF_L2.l2
             assert last or chosen.tile.role == "dw"
+
+
+def test_channels_are_repeated_where_the_outputs_are_neighbours() -> None:
+    twice = replace(DEPTHWISE, oc=2 * DEPTHWISE.oc)
+    chosen = make_plan(twice, AVX2, HALF_L2, 1, channels_last=True, x_channels_last=True)
+    assert chosen.tile.role == "dc"
+    assert chosen.blocks.slot == 40, "output channels"
+    assert chosen.source_slot == 24, "20 of them, or 21 where the first one's began before"
+    strip, source = chosen.row_pitch * chosen.blocks.rows.length, 24 * chosen.blocks.cols.length
+    assert chosen.strip_bytes == round_up(4 * (strip + 8 + source), 64)
+    assert make_plan(DEPTHWISE, AVX2, HALF_L2, 1, channels_last=True).source_slot == 0
+    assert make_plan(twice, AVX2, HALF_L2, 1).tile.role == "dw"
+    many = replace(DEPTHWISE, oc=9 * DEPTHWISE.oc)
+    assert make_plan(many, AVX2, HALF_L2, 1, channels_last=True).tile.role == "oc", "more than a vector's"
 
 
 def test_neighbouring_channels_are_permuted_where_groups_are_few_lanes() -> None:

@@ -307,6 +307,24 @@ def test_depthwise_tile_of_channels(isa: str, dtype: str) -> None:
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
+def test_repeated_channels(isa: str, dtype: str) -> None:
+    """Several output channels of each channel; parts of 17 vectors begin within those of one."""
+    rng = np.random.default_rng(2)
+    with forced(isa) as kernels:
+        lanes, tiles = lanes_and_tiles(kernels, dtype, "dc")
+        for repeats in {2, 3, 5, 7, lanes}:
+            if repeats > lanes:
+                continue
+            for role, nv, pixels in tiles:
+                for vectors in (1, 17):
+                    p = problem(
+                        dtype, g=vectors * lanes // repeats + 1, icg=1, ocg=repeats, oh=2, ow=pixels + 1,
+                        kh=2, kw=3, sh=1, sw=2,
+                    )  # fmt: skip
+                    check(make_plan(p, kernels.tiles, CACHES, 1, False, (role, nv, pixels)), rng)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
 def test_depthwise_tile_of_channels_in_the_image(isa: str, dtype: str) -> None:
     """So many pixels that they are read where they are: inside a frame or, far from each other, in rectangles."""
     rng = np.random.default_rng(2)
