@@ -192,14 +192,13 @@ cdef inline void depthwise_tile(
 
 
 cdef inline void channels_tiles(
-    const bint BORDERED, const int R, const real *strip, const real *weights, const vec *bias, Py_ssize_t pitch,
-    const Grid *grid,
+    const bint BORDERED, const int R, const real *strip, const real *weights, const vec *bias, char *out,
+    Py_ssize_t pitch, const Grid *grid,
 ) noexcept nogil:
     cdef:
         Py_ssize_t _j, i
         Py_ssize_t step = grid.row_pitch
         const Taps *taps = grid.taps
-        char *out = grid.out
     for _j in range(grid.times):
         for i in range(grid.n):
             channels_tile(
@@ -213,7 +212,7 @@ cdef inline void channels_tiles(
 
 cdef inline void depthwise_tiles(
     const int KH, const int KW, const int SH, const int NV, const int R,
-    const real *pixels, const real *weights, const vec *bias, const Grid *grid,
+    const real *pixels, const real *weights, const vec *bias, char *out, const Grid *grid,
 ) noexcept nogil:
     # Of one channel: all have its bias, weights and offsets, which would take registers from the accumulators, if they
     # stayed.
@@ -223,7 +222,6 @@ cdef inline void depthwise_tiles(
         Py_ssize_t pitch = grid.pitch
         const Taps *taps = grid.taps
         const char *pixel
-        char *out = grid.out
         char *to
     for _j in range(grid.times):
         pixel, to = <const char *> pixels, out

@@ -49,13 +49,13 @@ cdef void multiply_bands(
                 grid.n, grid.next_pixel, grid.next_out = runs.tiles[i], runs.step[i] * size, runs.step[i] * size
                 grid.times = min(at_once, bands)
                 grid.again_pixel, grid.again_out = again * pixels.row_step, again * call.out_stride[2]
-                grid.out, grid.pitch = out + col * size, out_pitch
-                run_depthwise(p.rows.step, NV, <int> n_rows, source + col, weights, bias, grid)
+                grid.pitch = out_pitch
+                run_depthwise(p.rows.step, NV, <int> n_rows, source + col, weights, bias, out + col * size, grid)
                 continue
             grid.n = grid.times = 1
-            grid.out, grid.pitch = <char *> c, width * size
+            grid.pitch = width * size
             for k in range(runs.tiles[i]):
-                run_depthwise(p.rows.step, NV, <int> n_rows, source + col, weights, bias, grid)
+                run_depthwise(p.rows.step, NV, <int> n_rows, source + col, weights, bias, <char *> c, grid)
                 store_tile(
                     q.result, c, n_rows, n_rows, min(width, t.n_ow), width, out + col * call.out_stride[3], out_pitch,
                     call.out_stride[3],
@@ -166,6 +166,7 @@ cdef inline void multiply_channels(
         const real *weights
         const char *source
         char *out
+        char *to
     if direct and n_cols < min(n_rows, p.M[1]):  # a narrow border: tiles run down its columns
         n_rows, n_cols = n_cols, n_rows
         row_step, col_step = col_step, row_step
@@ -195,11 +196,10 @@ cdef inline void multiply_channels(
             for i in range(tiles.parts):
                 m = size_of(&tiles, i)
                 if direct and lanes == VL:
-                    grid.out, grid.pitch, grid.again_out = out + col * out_col, out_col, out_row
+                    to, grid.pitch, grid.again_out = out + col * out_col, out_col, out_row
                 else:
-                    grid.out, grid.pitch = <char *> (c + col * VL), VECTOR_BYTES
-                    grid.again_out = n_cols * VECTOR_BYTES
-                run_channels(<int> m, <const real *> source, weights, bias, &grid)
+                    to, grid.pitch, grid.again_out = <char *> (c + col * VL), VECTOR_BYTES, n_cols * VECTOR_BYTES
+                run_channels(<int> m, <const real *> source, weights, bias, to, &grid)
                 source = source + m * col_step
                 col = col + m
             if direct and lanes < VL:

@@ -23,274 +23,273 @@ from pyconv._widen cimport widen_as
 
 # One tap of each channel is all of a 1x1 kernel, and may be what the padding leaves of a taller one.
 cdef inline void by_points(
-    const int role, int NV, int M, const real *strip, const real *weights, const vec *start, const Grid *grid,
+    const int role, int NV, int M, const real *strip, const real *weights, const vec *start, char *out,
+    const Grid *grid,
 ) noexcept nogil:
     if FUSED and grid.taps.n_ic % 4 == 0 and grid.taps.n_skipped == 0:
-        by_nv(role, FOUR, NV, M, strip, weights, start, grid)
+        by_nv(role, FOUR, NV, M, strip, weights, start, out, grid)
     else:
-        by_nv(role, ONE, NV, M, strip, weights, start, grid)
+        by_nv(role, ONE, NV, M, strip, weights, start, out, grid)
 
 
 cdef inline void by_taps(
-    const int role, int NV, int M, const real *strip, const real *weights, const vec *start, const Grid *grid,
+    const int role, int NV, int M, const real *strip, const real *weights, const vec *start, char *out,
+    const Grid *grid,
 ) noexcept nogil:
     if FUSED and grid.taps.n_taps > 3:
-        by_nv(role, MANY, NV, M, strip, weights, start, grid)
+        by_nv(role, MANY, NV, M, strip, weights, start, out, grid)
     elif FUSED and grid.taps.n_taps == 3:
-        by_nv(role, THREE, NV, M, strip, weights, start, grid)
+        by_nv(role, THREE, NV, M, strip, weights, start, out, grid)
     elif FUSED:
-        by_nv(role, TWO, NV, M, strip, weights, start, grid)
+        by_nv(role, TWO, NV, M, strip, weights, start, out, grid)
     else:
-        by_nv(role, ANY, NV, M, strip, weights, start, grid)
+        by_nv(role, ANY, NV, M, strip, weights, start, out, grid)
 
 
 cdef tile_code oc_1x1(
-    int NV, int M, const real *strip, const real *weights, const vec *start, const Grid *grid,
+    int NV, int M, const real *strip, const real *weights, const vec *start, char *out, const Grid *grid,
 ) noexcept nogil:
-    by_points(OC_VECTOR, NV, M, strip, weights, start, grid)
+    by_points(OC_VECTOR, NV, M, strip, weights, start, out, grid)
 
 
 cdef tile_code oc_1x1_apart(
-    int NV, int M, const real *strip, const real *weights, const vec *start, const Grid *grid,
+    int NV, int M, const real *strip, const real *weights, const vec *start, char *out, const Grid *grid,
 ) noexcept nogil:
     if FUSED:
-        by_nv(OC_VECTOR, APART, NV, M, strip, weights, start, grid)
+        by_nv(OC_VECTOR, APART, NV, M, strip, weights, start, out, grid)
 
 
 cdef tile_code ow_1x1(
-    int NV, int M, const real *strip, const real *weights, const vec *start, const Grid *grid,
+    int NV, int M, const real *strip, const real *weights, const vec *start, char *out, const Grid *grid,
 ) noexcept nogil:
-    by_points(OW_VECTOR, NV, M, strip, weights, start, grid)
+    by_points(OW_VECTOR, NV, M, strip, weights, start, out, grid)
 
 
 cdef tile_code oc_3x3(
-    int NV, int M, const real *strip, const real *weights, const vec *start, const Grid *grid,
+    int NV, int M, const real *strip, const real *weights, const vec *start, char *out, const Grid *grid,
 ) noexcept nogil:
-    by_nv(OC_VECTOR, SQUARE, NV, M, strip, weights, start, grid)
+    by_nv(OC_VECTOR, SQUARE, NV, M, strip, weights, start, out, grid)
 
 
 cdef tile_code ow_3x3(
-    int NV, int M, const real *strip, const real *weights, const vec *start, const Grid *grid,
+    int NV, int M, const real *strip, const real *weights, const vec *start, char *out, const Grid *grid,
 ) noexcept nogil:
-    by_nv(OW_VECTOR, SQUARE, NV, M, strip, weights, start, grid)
+    by_nv(OW_VECTOR, SQUARE, NV, M, strip, weights, start, out, grid)
 
 
 cdef tile_code oc_taps(
-    int NV, int M, const real *strip, const real *weights, const vec *start, const Grid *grid,
+    int NV, int M, const real *strip, const real *weights, const vec *start, char *out, const Grid *grid,
 ) noexcept nogil:
-    by_taps(OC_VECTOR, NV, M, strip, weights, start, grid)
+    by_taps(OC_VECTOR, NV, M, strip, weights, start, out, grid)
 
 
 cdef tile_code ow_taps(
-    int NV, int M, const real *strip, const real *weights, const vec *start, const Grid *grid,
+    int NV, int M, const real *strip, const real *weights, const vec *start, char *out, const Grid *grid,
 ) noexcept nogil:
-    by_taps(OW_VECTOR, NV, M, strip, weights, start, grid)
+    by_taps(OW_VECTOR, NV, M, strip, weights, start, out, grid)
 
 
 cdef void dw_1s1(
-    int NV, int R, const real *pixels, const real *weights, const vec *bias, const Grid *grid,
+    int NV, int R, const real *pixels, const real *weights, const vec *bias, char *out, const Grid *grid,
 ) noexcept nogil:
-    depthwise_by_nv(1, 0, 1, NV, R, pixels, weights, bias, grid)
+    depthwise_by_nv(1, 0, 1, NV, R, pixels, weights, bias, out, grid)
 
 
 cdef void dw_3s1(
-    int NV, int R, const real *pixels, const real *weights, const vec *bias, const Grid *grid,
+    int NV, int R, const real *pixels, const real *weights, const vec *bias, char *out, const Grid *grid,
 ) noexcept nogil:
     if FUSED and grid.taps.n_kw == 3:
-        depthwise_by_nv(3, 3, 1, NV, R, pixels, weights, bias, grid)
+        depthwise_by_nv(3, 3, 1, NV, R, pixels, weights, bias, out, grid)
     else:
-        depthwise_by_nv(3, 0, 1, NV, R, pixels, weights, bias, grid)
+        depthwise_by_nv(3, 0, 1, NV, R, pixels, weights, bias, out, grid)
 
 
 cdef void dw_3s2(
-    int NV, int R, const real *pixels, const real *weights, const vec *bias, const Grid *grid,
+    int NV, int R, const real *pixels, const real *weights, const vec *bias, char *out, const Grid *grid,
 ) noexcept nogil:
     if FUSED and grid.taps.n_kw == 3:
-        depthwise_by_nv(3, 3, 2, NV, R, pixels, weights, bias, grid)
+        depthwise_by_nv(3, 3, 2, NV, R, pixels, weights, bias, out, grid)
     else:
-        depthwise_by_nv(3, 0, 2, NV, R, pixels, weights, bias, grid)
+        depthwise_by_nv(3, 0, 2, NV, R, pixels, weights, bias, out, grid)
 
 
 cdef void dw_5s1(
-    int NV, int R, const real *pixels, const real *weights, const vec *bias, const Grid *grid,
+    int NV, int R, const real *pixels, const real *weights, const vec *bias, char *out, const Grid *grid,
 ) noexcept nogil:
     if FUSED:
-        depthwise_by_nv(5, 5, 1, NV, R, pixels, weights, bias, grid)
+        depthwise_by_nv(5, 5, 1, NV, R, pixels, weights, bias, out, grid)
     else:
-        depthwise_by_nv(5, 0, 1, NV, R, pixels, weights, bias, grid)
+        depthwise_by_nv(5, 0, 1, NV, R, pixels, weights, bias, out, grid)
 
 
 cdef void dw_5s2(
-    int NV, int R, const real *pixels, const real *weights, const vec *bias, const Grid *grid,
+    int NV, int R, const real *pixels, const real *weights, const vec *bias, char *out, const Grid *grid,
 ) noexcept nogil:
     if FUSED and grid.taps.n_kw == 5:
-        depthwise_by_nv(5, 5, 2, NV, R, pixels, weights, bias, grid)
+        depthwise_by_nv(5, 5, 2, NV, R, pixels, weights, bias, out, grid)
     else:
-        depthwise_by_nv(5, 0, 2, NV, R, pixels, weights, bias, grid)
+        depthwise_by_nv(5, 0, 2, NV, R, pixels, weights, bias, out, grid)
 
 
 cdef void dw_7s2(
-    int NV, int R, const real *pixels, const real *weights, const vec *bias, const Grid *grid,
+    int NV, int R, const real *pixels, const real *weights, const vec *bias, char *out, const Grid *grid,
 ) noexcept nogil:
-    depthwise_by_nv(7, 0, 2, NV, R, pixels, weights, bias, grid)
+    depthwise_by_nv(7, 0, 2, NV, R, pixels, weights, bias, out, grid)
 
 
 cdef void dw_any(
-    int NV, int R, const real *pixels, const real *weights, const vec *bias, const Grid *grid,
+    int NV, int R, const real *pixels, const real *weights, const vec *bias, char *out, const Grid *grid,
 ) noexcept nogil:
-    depthwise_by_nv(0, 0, 1, NV, R, pixels, weights, bias, grid)
+    depthwise_by_nv(0, 0, 1, NV, R, pixels, weights, bias, out, grid)
 
 
 cdef channels_code dc_taps(
-    int R, const real *strip, const real *weights, const vec *bias, const Grid *grid,
+    int R, const real *strip, const real *weights, const vec *bias, char *out, const Grid *grid,
 ) noexcept nogil:
     # A pitch that is known saves an addition for each pixel (measured, sums that end in a buffer: 3 to 6 % of a layer).
     if grid.pitch == VECTOR_BYTES:
-        channels_by_pixels(False, False, R, strip, weights, bias, VECTOR_BYTES, grid)
+        channels_by_pixels(False, False, R, strip, weights, bias, out, VECTOR_BYTES, grid)
     else:
-        channels_by_pixels(False, False, R, strip, weights, bias, grid.pitch, grid)
+        channels_by_pixels(False, False, R, strip, weights, bias, out, grid.pitch, grid)
 
 
 cdef channels_code dc_groups(
-    int R, const real *strip, const real *weights, const vec *bias, const Grid *grid,
+    int R, const real *strip, const real *weights, const vec *bias, char *out, const Grid *grid,
 ) noexcept nogil:
-    channels_by_pixels(True, False, R, strip, weights, bias, grid.pitch, grid)
+    channels_by_pixels(True, False, R, strip, weights, bias, out, grid.pitch, grid)
 
 
-cdef void dc_borders(int R, const real *strip, const real *weights, const vec *bias, const Grid *grid) noexcept nogil:
-    channels_by_pixels(False, True, R, strip, weights, bias, grid.pitch, grid)
+cdef void dc_borders(
+    int R, const real *strip, const real *weights, const vec *bias, char *out, const Grid *grid,
+) noexcept nogil:
+    channels_by_pixels(False, True, R, strip, weights, bias, out, grid.pitch, grid)
 
 
 cdef inline void run_tiles_vec(
-    int role, int NV, int M, const real *strip, const real *weights, const vec *start, const Grid *grid,
+    int role, int NV, int M, const real *strip, const real *weights, const vec *start, char *out, const Grid *grid,
 ) noexcept nogil:
     cdef:
         const Taps *taps = grid.taps
         bint point = taps.n_taps == 1
         bint square = FUSED and taps.n_kw == taps.n_kh == 3 and taps.n_skipped == 0
-        Grid one = grid[0]
         Py_ssize_t _i
     if point:
         strip = <const real *> (<const char *> strip + taps.offset[0])
     if role == OC_VECTOR and taps.pixel_step:
-        oc_1x1_apart(NV, M, strip, weights, start, grid)
+        oc_1x1_apart(NV, M, strip, weights, start, out, grid)
         return
     for _i in range(grid.n):
         look_ahead(taps.ahead)
         if role == OC_VECTOR:
             if point:
-                oc_1x1(NV, M, strip, weights, start, &one)
+                oc_1x1(NV, M, strip, weights, start, out, grid)
             elif square:
-                oc_3x3(NV, M, strip, weights, start, &one)
+                oc_3x3(NV, M, strip, weights, start, out, grid)
             else:
-                oc_taps(NV, M, strip, weights, start, &one)
+                oc_taps(NV, M, strip, weights, start, out, grid)
         elif point:
-            ow_1x1(NV, M, strip, weights, start, &one)
+            ow_1x1(NV, M, strip, weights, start, out, grid)
         elif square:
-            ow_3x3(NV, M, strip, weights, start, &one)
+            ow_3x3(NV, M, strip, weights, start, out, grid)
         else:
-            ow_taps(NV, M, strip, weights, start, &one)
+            ow_taps(NV, M, strip, weights, start, out, grid)
         strip = <const real *> (<const char *> strip + grid.next_pixel)
         start = <const vec *> (<const char *> start + grid.next_start)
-        one.out = one.out + grid.next_out
+        out = out + grid.next_out
 
 
 cdef inline void run_tiles(
-    int role, int NV, int M, const real *strip, const real *weights, const real *start, const Grid *grid,
+    int role, int NV, int M, const real *strip, const real *weights, const real *start, char *out, const Grid *grid,
 ) noexcept nogil:
     # A line of a grid.
     if real is f32:
-        run_tiles_vec(role, NV, M, strip, weights, <const f32v *> start, grid)
+        run_tiles_vec(role, NV, M, strip, weights, <const f32v *> start, out, grid)
     else:
-        run_tiles_vec(role, NV, M, strip, weights, <const f64v *> start, grid)
+        run_tiles_vec(role, NV, M, strip, weights, <const f64v *> start, out, grid)
 
 
 cdef inline void run_depthwise_vec(
-    Py_ssize_t SH, int NV, int R, const real *pixels, const real *weights, const vec *bias, const Grid *grid,
+    Py_ssize_t SH, int NV, int R, const real *pixels, const real *weights, const vec *bias, char *out,
+    const Grid *grid,
 ) noexcept nogil:
     cdef const Taps *taps = grid.taps
     if taps.n_kh == 1 and SH == 1:
-        dw_1s1(NV, R, pixels, weights, bias, grid)
+        dw_1s1(NV, R, pixels, weights, bias, out, grid)
     elif taps.n_kh == 3 and SH == 1:
-        dw_3s1(NV, R, pixels, weights, bias, grid)
+        dw_3s1(NV, R, pixels, weights, bias, out, grid)
     elif taps.n_kh == taps.n_kw == 5 and SH == 1:
-        dw_5s1(NV, R, pixels, weights, bias, grid)
+        dw_5s1(NV, R, pixels, weights, bias, out, grid)
     elif SH == 1:
-        dw_any(NV, R, pixels, weights, bias, grid)
+        dw_any(NV, R, pixels, weights, bias, out, grid)
     elif taps.n_kh == 3 and SH == 2:
-        dw_3s2(NV, R, pixels, weights, bias, grid)
+        dw_3s2(NV, R, pixels, weights, bias, out, grid)
     elif taps.n_kh == 5 and SH == 2:
-        dw_5s2(NV, R, pixels, weights, bias, grid)
+        dw_5s2(NV, R, pixels, weights, bias, out, grid)
     elif taps.n_kh == 7 and SH == 2:
-        dw_7s2(NV, R, pixels, weights, bias, grid)
+        dw_7s2(NV, R, pixels, weights, bias, out, grid)
 
 
 cdef inline void run_depthwise_real(
-    Py_ssize_t SH, int NV, int R, const real *pixels, const real *weights, const real *bias, const Grid *grid,
+    Py_ssize_t SH, int NV, int R, const real *pixels, const real *weights, const real *bias, char *out,
+    const Grid *grid,
 ) noexcept nogil:
     if real is f32:
-        run_depthwise_vec(SH, NV, R, pixels, weights, <const f32v *> bias, grid)
+        run_depthwise_vec(SH, NV, R, pixels, weights, <const f32v *> bias, out, grid)
     else:
-        run_depthwise_vec(SH, NV, R, pixels, weights, <const f64v *> bias, grid)
+        run_depthwise_vec(SH, NV, R, pixels, weights, <const f64v *> bias, out, grid)
 
 
 cdef inline void run_depthwise(
-    Py_ssize_t SH, int NV, int R, const real *pixels, const real *weights, const real *bias, const Grid *grid,
+    Py_ssize_t SH, int NV, int R, const real *pixels, const real *weights, const real *bias, char *out,
+    const Grid *grid,
 ) noexcept nogil:
-    cdef:
-        Py_ssize_t i, j
-        Grid one
+    cdef Py_ssize_t i, j
     if FUSED:
-        run_depthwise_real(SH, NV, R, pixels, weights, bias, grid)
+        run_depthwise_real(SH, NV, R, pixels, weights, bias, out, grid)
         return
-    one = grid[0]
     for j in range(grid.times):
         for i in range(grid.n):
-            one.out = grid.out + j * grid.again_out + i * grid.next_out
             run_depthwise_real(
                 SH, NV, R, <const real *> (<const char *> pixels + j * grid.again_pixel + i * grid.next_pixel), weights,
-                bias, &one,
+                bias, out + j * grid.again_out + i * grid.next_out, grid,
             )
 
 
 cdef inline void run_channels_vec(
-    int R, const real *strip, const real *weights, const vec *bias, const Grid *grid,
+    int R, const real *strip, const real *weights, const vec *bias, char *out, const Grid *grid,
 ) noexcept nogil:
     if grid.taps.inside != NULL:
-        dc_borders(R, strip, weights, bias, grid)
+        dc_borders(R, strip, weights, bias, out, grid)
     elif grid.taps.n_ic == 1:
-        dc_taps(R, strip, weights, bias, grid)
+        dc_taps(R, strip, weights, bias, out, grid)
     else:
-        dc_groups(R, strip, weights, bias, grid)
+        dc_groups(R, strip, weights, bias, out, grid)
 
 
 cdef inline void run_channels_real(
-    int R, const real *strip, const real *weights, const real *bias, const Grid *grid,
+    int R, const real *strip, const real *weights, const real *bias, char *out, const Grid *grid,
 ) noexcept nogil:
     if real is f32:
-        run_channels_vec(R, strip, weights, <const f32v *> bias, grid)
+        run_channels_vec(R, strip, weights, <const f32v *> bias, out, grid)
     else:
-        run_channels_vec(R, strip, weights, <const f64v *> bias, grid)
+        run_channels_vec(R, strip, weights, <const f64v *> bias, out, grid)
 
 
 cdef inline void run_channels(
-    int R, const real *strip, const real *weights, const real *bias, const Grid *grid,
+    int R, const real *strip, const real *weights, const real *bias, char *out, const Grid *grid,
 ) noexcept nogil:
     # Tiles of groups one by one: they take so long that to find their instance does not count.
-    cdef:
-        Py_ssize_t i, j
-        Grid one
+    cdef Py_ssize_t i, j
     if FUSED and grid.taps.n_ic == 1:
-        run_channels_real(R, strip, weights, bias, grid)
+        run_channels_real(R, strip, weights, bias, out, grid)
         return
-    one = grid[0]
     for j in range(grid.times):
         for i in range(grid.n):
-            one.out = grid.out + j * grid.again_out + i * grid.next_out
             run_channels_real(
                 R, <const real *> (<const char *> strip + j * grid.again_pixel + i * grid.next_pixel),
                 <const real *> (<const char *> weights + i * grid.next_weights),
-                <const real *> (<const char *> bias + i * grid.next_start), &one,
+                <const real *> (<const char *> bias + i * grid.next_start),
+                out + j * grid.again_out + i * grid.next_out, grid,
             )
 
 

@@ -291,8 +291,8 @@ cdef inline void take_rows(const Lowered *p, Pass *q, Py_ssize_t oh) noexcept no
 
 
 cdef void run_tiles_again(
-    int role, int NV, Py_ssize_t M, const real *strip, const real *weights, const real *start, const Pass *q,
-    const Grid *grid,
+    int role, int NV, Py_ssize_t M, const real *strip, const real *weights, const real *start, char *out,
+    const Pass *q, const Grid *grid,
 ) noexcept nogil:
     # With all taps, where those that were left out could have made a difference.
     cdef:
@@ -308,12 +308,12 @@ cdef void run_tiles_again(
     one.taps = &taps
     one.n = 1
     for i in range(grid.n):
-        one.out = grid.out + i * grid.next_out
-        if holds_negative_zero(<const real *> one.out, grid.pitch, M, width):
+        if holds_negative_zero(<const real *> out, grid.pitch, M, width):
             run_tiles(
                 role, NV, <int> M, <const real *> (<const char *> strip + i * grid.next_pixel), weights,
-                <const real *> (<const char *> start + i * grid.next_start), &one,
+                <const real *> (<const char *> start + i * grid.next_start), out, &one,
             )
+        out = out + grid.next_out
 
 
 cdef inline void store_channels(
@@ -360,7 +360,7 @@ cdef inline bint is_final(const Call *call, const Target *target, Py_ssize_t wid
 
 
 cdef inline Grid line_of(const Pass *q, Py_ssize_t n, Py_ssize_t next_pixel, Py_ssize_t size) noexcept nogil:
-    # n tiles of a pass, from the bias or the sums so far, wherever they end.
+    # n tiles of a pass, wherever they end.
     cdef Grid grid
     memset(&grid, 0, sizeof(Grid))
     grid.taps, grid.first = &q.taps, q.first
@@ -371,13 +371,13 @@ cdef inline Grid line_of(const Pass *q, Py_ssize_t n, Py_ssize_t next_pixel, Py_
 
 
 cdef inline void multiply_line(
-    const Pass *q, int role, int NV, Py_ssize_t M, const real *strip, const real *weights, const real *start,
+    const Pass *q, int role, int NV, Py_ssize_t M, const real *strip, const real *weights, const real *start, char *out,
     const Grid *grid,
 ) noexcept nogil:
     cdef Py_ssize_t width = NV * (VECTOR_BYTES // <Py_ssize_t> sizeof(real)) if role == OC_VECTOR else M
-    run_tiles(role, NV, <int> M, strip, weights + q.low * q.taps.n_kw * width, start, grid)
+    run_tiles(role, NV, <int> M, strip, weights + q.low * q.taps.n_kw * width, start, out, grid)
     if q.taps.n_skipped:
-        run_tiles_again(role, NV, M, strip, weights, start, q, grid)
+        run_tiles_again(role, NV, M, strip, weights, start, out, q, grid)
 
 
 cdef inline void multiply_tiles(
@@ -387,13 +387,14 @@ cdef inline void multiply_tiles(
     # The n tiles of a run, from the bias or the sums so far, `start`, to the output or the sums, `c`.
     cdef:
         Py_ssize_t width = NV * (VECTOR_BYTES // <Py_ssize_t> sizeof(real))
+        char *out = <char *> c
         Grid line = line_of(q, n, next_pixel, sizeof(real))
     if q.last and is_final(call, target, width, sizeof(real)):
-        line.out, line.pitch, line.next_out = target.out, target.row_stride, target.step
+        out, line.pitch, line.next_out = target.out, target.row_stride, target.step
     else:
-        line.out, line.pitch = <char *> c, width * <Py_ssize_t> sizeof(real)
+        line.pitch = width * <Py_ssize_t> sizeof(real)
         line.next_out = q.tile_pitch * <Py_ssize_t> sizeof(real)
-    multiply_line(q, role, NV, M, strip, weights, start, &line)
+    multiply_line(q, role, NV, M, strip, weights, start, out, &line)
 
 
 cdef inline void multiply_and_store(
@@ -455,10 +456,9 @@ cdef inline void multiply_and_hold(
             held.out = target.out + i * target.step
             held.room = target.room - i * M
         line.n = min(n - i, (p.rows_held - held.rows) // M)
-        line.out = held.sums + held.rows * line.pitch
         multiply_line(
             q, OC_VECTOR, NV, M, <const real *> (<const char *> strip + i * next_pixel), weights,
-            <const real *> (<const char *> start + i * line.next_start), &line,
+            <const real *> (<const char *> start + i * line.next_start), held.sums + held.rows * line.pitch, &line,
         )
         held.rows = held.rows + line.n * M
         i = i + line.n

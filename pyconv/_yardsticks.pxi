@@ -79,7 +79,7 @@ def tile_multiply_adds(
     expect_nothing(&ahead)
     memset(&taps, 0, sizeof(Taps))
     memset(&line, 0, sizeof(Grid))
-    line.taps, line.out, line.pitch, line.n = &taps, sums, NV * VECTOR_BYTES, repeats
+    line.taps, line.pitch, line.n = &taps, NV * VECTOR_BYTES, repeats
     taps.n_ic, taps.n_kh, taps.n_kw, taps.ic_step = n_ic, n_kh, n_kw, width * size
     taps.offset, taps.ahead = offset, &ahead
     taps.n_taps = n_kh * n_kw
@@ -88,11 +88,13 @@ def tile_multiply_adds(
     with nogil:
         if single:
             run_tiles(
-                tile_role, NV, M, <const f32 *> (base + weight_bytes), <const f32 *> base, <const f32 *> sums, &line,
+                tile_role, NV, M, <const f32 *> (base + weight_bytes), <const f32 *> base, <const f32 *> sums, sums,
+                &line,
             )
         else:
             run_tiles(
-                tile_role, NV, M, <const f64 *> (base + weight_bytes), <const f64 *> base, <const f64 *> sums, &line,
+                tile_role, NV, M, <const f64 *> (base + weight_bytes), <const f64 *> base, <const f64 *> sums, sums,
+                &line,
             )
     free(memory)
     return 2 * repeats * n_ic * n_kh * n_kw * M * NV * VL
