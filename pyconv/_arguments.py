@@ -323,9 +323,13 @@ def check_dtypes(x: np.dtype[Any], weight: np.dtype[Any], bias: np.dtype[Any] | 
             f"use input.astype('{weight}') to round, or {_converted_weight(wide)}"
         )
     if bias is not None and bias != weight:
+        remedy = f"use bias.astype('{weight}')"
+        if not np.can_cast(bias, weight, "same_kind"):
+            converted = f"use input.astype('{bias}') and weight.astype('{bias}')"
+            remedy = f"{converted}, or bias.astype('{weight}') to cut off what it does not hold"
         raise ConvTypeError(
             f"{'Input' if x == weight else 'Weight'} type ({weight}) and bias type ({bias}) "
-            f"should be the same: use bias.astype('{weight}')"
+            f"should be the same: {remedy}"
         )
 
 

@@ -318,6 +318,16 @@ def test_which_dtypes_go_together(image: str, weight: str) -> None:
             "use bias.astype('float32')",
         ),
         (
+            "uint8", "uint8", "float32",
+            "Input type (uint8) and bias type (float32) should be the same: use input.astype('float32') and "
+            "weight.astype('float32'), or bias.astype('uint8') to cut off what it does not hold",
+        ),
+        (
+            "float32", "float32", "complex64",
+            "Input type (float32) and bias type (complex64) should be the same: use input.astype('complex64') and "
+            "weight.astype('complex64'), or bias.astype('float32') to cut off what it does not hold",
+        ),
+        (
             "int32", "float32", None,
             "Input type (int32) and weight type (float32) should be the same, as float32 does not "
             "hold every int32: use input.astype('float32') to round, or weight.astype('float64') (of a layer, "
