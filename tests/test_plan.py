@@ -526,8 +526,10 @@ def test_channels_are_repeated_where_the_outputs_are_neighbours() -> None:
     assert chosen.strip_bytes == round_up(4 * (strip + 8 + source), 64)
     assert make_plan(DEPTHWISE, AVX2, HALF_L2, 1, channels_last=True).source_slot == 0
     assert make_plan(twice, AVX2, HALF_L2, 1).tile.role == "dw"
-    many = replace(DEPTHWISE, oc=9 * DEPTHWISE.oc)
-    assert make_plan(many, AVX2, HALF_L2, 1, channels_last=True).tile.role == "oc", "more than a vector's"
+    for repeats in (7, 8):
+        many = replace(DEPTHWISE, oc=repeats * DEPTHWISE.oc)
+        role = make_plan(many, AVX2, HALF_L2, 1, channels_last=True).tile.role
+        assert role == ("dc" if repeats < 8 else "oc"), "a whole vector takes the channel as a scalar"
 
 
 def test_neighbouring_channels_are_permuted_where_groups_are_few_lanes() -> None:
