@@ -323,10 +323,8 @@ def check_dtypes(x: np.dtype[Any], weight: np.dtype[Any], bias: np.dtype[Any] | 
             f"use input.astype('{weight}') to round, or {_converted_weight(wide)}"
         )
     if bias is not None and bias != weight:
-        remedy = f"use bias.astype('{weight}')"
-        if not np.can_cast(bias, weight, "same_kind"):
-            converted = f"use input.astype('{bias}') and weight.astype('{bias}')"
-            remedy = f"{converted}, or bias.astype('{weight}') to cut off what it does not hold"
+        same_kind = np.can_cast(bias, weight, "same_kind")
+        remedy = f"use bias.astype('{weight}')" if same_kind else _common({"input": x, "weight": weight, "bias": bias})
         raise ConvTypeError(
             f"{'Input' if x == weight else 'Weight'} type ({weight}) and bias type ({bias}) "
             f"should be the same: {remedy}"
@@ -344,10 +342,15 @@ def _remedy(x: np.dtype[Any], weight: np.dtype[Any]) -> str:
         return f"use input.astype('{weight}')" if same_kind else f"use {_converted_weight(x)}"
     if is_float(x):
         return f"use weight.astype('{x}')"
-    common = np.promote_types(x, weight)
-    if common.kind == "f":
+    return _common({"input": x, "weight": weight})
+
+
+def _common(dtypes: dict[str, np.dtype[Any]]) -> str:
+    """Say what makes all of them the one that holds each of them."""
+    common = np.result_type(*dtypes.values())
+    if is_float(common) and not any(map(is_float, dtypes.values())):
         return "no integer dtype holds both, so one has to be converted"
-    needed = [f"{name}.astype('{common}')" for name, dtype in (("input", x), ("weight", weight)) if dtype != common]
+    needed = [f"{name}.astype('{common}')" for name, dtype in dtypes.items() if dtype != common]
     return f"use {' and '.join(needed)}"
 
 

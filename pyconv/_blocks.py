@@ -146,7 +146,7 @@ def _col_axis(p: ConvProblem, ow_blk: int, slot: int, overhang: int) -> tuple[in
 
 
 def _slot(p: ConvProblem, tile: Tile, caches: Caches) -> int:
-    """Return how many channels lie side by side in the strip, under channel vectors.
+    """Return how many lanes, output channels, lie side by side in the strip, under channel vectors.
 
     So many vectors of neighbouring channels together as leave a strip as tall as the kernel four times over, and that
     not much larger than the first level cache, where the lines of one vector lie as far apart (measured, 7x7 kernels on

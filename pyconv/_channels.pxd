@@ -55,15 +55,16 @@ cdef inline void repeat_channels(
     real *slots, Py_ssize_t slot, const real *channels, Py_ssize_t channels_slot, Py_ssize_t n_pixels,
     Py_ssize_t repeats, Py_ssize_t skipped, Py_ssize_t n,
 ) noexcept nogil:
-    # Of each channel of a pixel `repeats` lanes, but of the first one `skipped` fewer: n lanes of each slot, and up to
-    # a whole vector more of the last one. What a vector is made of is read as a vector, though its end may be unused.
+    # Each channel of a pixel in `repeats` lanes of its slot, but the first one in `skipped` fewer: n lanes, rounded up
+    # to whole vectors; those past n repeat the last channel. A vector is read from where each vector's first lane comes
+    # from, though it may not all be wanted. (Pixels of the row that this task did not gather are as they were.)
     cdef:
         Py_ssize_t VL = VECTOR_BYTES // sizeof(real)
         Py_ssize_t last = (skipped + n - 1) // repeats
-        int of_f32[16]  # where each lane comes from
+        int of_f32[16]  # where each lane comes from, counted from the first
         long long of_f64[8]
         Py_ssize_t c = 0
-        Py_ssize_t nth = skipped  # lane of channel c
+        Py_ssize_t nth = skipped  # of the lanes of channel c
         Py_ssize_t _pixel, i, k, first
         const real *source
         real *to

@@ -21,9 +21,10 @@ cdef void multiply_bands(
     const Lowered *p, const Call *call, const Task *t, const Pass *q, const Pixels *pixels, const real *bias, real *c,
     Py_ssize_t oc, const Runs *runs, Py_ssize_t row, Py_ssize_t n_rows, Py_ssize_t bands, Py_ssize_t again, Grid *grid,
 ) noexcept nogil:
-    # Bands of `n_rows` rows, every `dh`-th; the first begins with `row`, each of the others `again` rows below the one
-    # before. In grids of all of them; where rows have tiles of several widths, of no more than half of the first level
-    # cache holds, before the next width.
+    # Through a grid whose taps and row pitch are set; what else it has is set here. Bands of `n_rows` rows, every
+    # `dh`-th; the first begins with `row`, each of the others `again` rows below the one before. In grids of all of
+    # them; where rows have tiles of several widths, of no more than half of the first level cache holds, before the
+    # next width.
     cdef:
         Py_ssize_t VL = VECTOR_BYTES // sizeof(real)
         Py_ssize_t size = sizeof(real)

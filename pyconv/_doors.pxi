@@ -201,7 +201,7 @@ cdef inline void run_tiles_vec(
 cdef inline void run_tiles(
     int role, int NV, int M, const real *strip, const real *weights, const real *start, char *out, const Grid *grid,
 ) noexcept nogil:
-    # A line of a grid.
+    # A line of tiles, from the bias or the sums so far, `start`, to `out`.
     if real is f32:
         run_tiles_vec(role, NV, M, strip, weights, <const f32v *> start, out, grid)
     else:
@@ -329,7 +329,8 @@ cdef void gather_channels_strip(
 cdef void gather_repeated(
     const Lowered *p, real *strip, const Image *image, const Task *t, Py_ssize_t skipped, Py_ssize_t n,
 ) noexcept nogil:
-    # Row by row, by way of one of single channels behind the strip.
+    # n lanes of channels, each as often as it is wanted, but for the first one `skipped` times less. Row by row, by way
+    # of a row of single channels behind the strip.
     cdef:
         Py_ssize_t s, row
         Py_ssize_t n_ch = (skipped + n + p.repeats - 1) // p.repeats

@@ -74,6 +74,7 @@ cdef inline bint in_place(const Lowered *p, const Call *call) noexcept nogil:
             p.sw == 1 and call.x_stride[3] == p.pixel_bytes
             and 2 * lines <= room(p.dh * call.x_stride[2], L2_SETS, p.l2_ways)
         )
+    # The image has each channel once.
     if p.role != DEPTHWISE_CHANNELS or p.repeats > 1 or call.x_pair != 2 * p.pixel_bytes:
         return False
     # Rectangles may begin outside the image: not so far that addresses would not be numbers.

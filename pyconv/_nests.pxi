@@ -374,6 +374,7 @@ cdef inline void multiply_line(
     const Pass *q, int role, int NV, Py_ssize_t M, const real *strip, const real *weights, const real *start, char *out,
     const Grid *grid,
 ) noexcept nogil:
+    # A line of tiles, from the bias or the sums so far, `start`, to `out`.
     cdef Py_ssize_t width = NV * (VECTOR_BYTES // <Py_ssize_t> sizeof(real)) if role == OC_VECTOR else M
     run_tiles(role, NV, <int> M, strip, weights + q.low * q.taps.n_kw * width, start, out, grid)
     if q.taps.n_skipped:

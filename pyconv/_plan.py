@@ -211,14 +211,14 @@ class Plan:
 
     @property
     def source_slot(self) -> int:
-        """Elements of a pixel's channels before they are repeated, in whole vectors; 0 where they are not."""
+        """Elements of a pixel's single channels, in whole vectors, where the strip repeats them; else 0."""
         repeats, lanes = self.tile.repeats(self.problem), self.tile.lanes
         # A slot begins with whichever lane of the first channel.
         return round_up(ceil_div(self.blocks.slot - 1, repeats) + 1, lanes) if repeats > 1 else 0
 
     @property
     def strip_bytes(self) -> int:
-        """Bytes of the strip; where channels are repeated in it, of a row of single ones behind it, read in vectors."""
+        """Bytes of the strip; where it repeats channels, of a row of single ones behind it, too, read in vectors."""
         slots, source = self.n_panels * self.panel_slots, self.blocks.cols.length * self.source_slot
         return round_up((slots + (source + self.tile.lanes if source else 0)) * item_size(self.problem), CACHE_LINE)
 

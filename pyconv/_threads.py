@@ -17,17 +17,12 @@ from __future__ import annotations
 import math
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ContextDecorator
 from contextvars import ContextVar
-from typing import TYPE_CHECKING
 
 from pyconv._arguments import thread_count
 from pyconv._dispatch import kernels
 from pyconv._system import read_text
-
-if TYPE_CHECKING:
-    from contextlib import _GeneratorContextManager
 
 _QUOTA_FILES = (
     # cgroup v2: "quota period" or "max period"; v1: a file each.
@@ -61,6 +56,7 @@ _most = kernels().module.max_threads
 
 _process: int | None = None
 _block: ContextVar[int | None] = ContextVar("pyconv_num_threads", default=None)
+_around: ContextVar[tuple[int | None, ...]] = ContextVar("pyconv_num_threads_around", default=())
 _forked = False
 _DEFAULT = _default()
 
@@ -113,7 +109,7 @@ def set_num_threads(n: int | None) -> None:
     _process = None if n is None else thread_count(n, name="n")
 
 
-def num_threads(n: int) -> _GeneratorContextManager[None]:
+class num_threads(ContextDecorator):  # noqa: N801 - used like a function, as contextlib's own
     """Use `n` threads inside a ``with`` block, in this thread (or asyncio task) only.
 
     Parameters
@@ -133,17 +129,28 @@ def num_threads(n: int) -> _GeneratorContextManager[None]:
     >>> import pyconv
     >>> with pyconv.num_threads(1):
     ...     layer = pyconv.Conv2d(3, 8, 3)
+
+    One may serve for several blocks, one within the other, too, and as a decorator:
+
+    >>> serially = pyconv.num_threads(1)
+    >>> @serially
+    ... def count():
+    ...     return pyconv.get_num_threads()
+    >>> count()
+    1
     """
-    return _using(thread_count(n, name="n"))
 
+    def __init__(self, n: int) -> None:
+        self._n = thread_count(n, name="n")
 
-@contextmanager
-def _using(n: int) -> Iterator[None]:
-    token = _block.set(n)
-    try:
-        yield
-    finally:
-        _block.reset(token)
+    def __enter__(self) -> None:
+        _around.set((*_around.get(), _block.get()))
+        _block.set(self._n)
+
+    def __exit__(self, *error: object) -> None:
+        *around, last = _around.get()
+        _around.set(tuple(around))
+        _block.set(last)
 
 
 def threads_for(asked: int | None) -> int:

@@ -55,13 +55,13 @@ cdef struct Taps:
 
 
 cdef struct Grid:
-    # Tiles of one size, which all their neighbours are as far from: `n` in a line, and `times` such lines. In bytes.
-    # Where the first one begins is told beside it: what each tile had to write here for the next one to read would
-    # keep that waiting (measured, AVX-512: 10 to 20 % of tiles of few taps).
+    # Tiles of one size, `n` in a line, in which each is as far from the next, and `times` such lines, of the depthwise
+    # roles (1 elsewhere). In bytes. Addresses are arguments beside it: what each tile had to write here, for the next
+    # one to read, would keep that waiting (measured, where a tile ends, AVX-512: 10 to 20 % of tiles of few taps).
     const Taps *taps
     bint first            # whether chains start from the bias, which is the same for all rows, or from the sums so far
     Py_ssize_t pitch      # from one row of a tile to the next, where it ends
-    Py_ssize_t row_pitch  # and of its pixels, if each row has its own (_depthwise.pxd)
+    Py_ssize_t row_pitch  # and in the strip: from row to row under DEPTHWISE, from pixel to pixel of channel vectors
     Py_ssize_t n, times
     Py_ssize_t next_pixel, next_weights, next_start, next_out  # from one tile to the next in a line
     Py_ssize_t again_pixel, again_out  # from one line to the next, with the same weights and the same bias

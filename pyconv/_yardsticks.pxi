@@ -79,7 +79,7 @@ def tile_multiply_adds(
     expect_nothing(&ahead)
     memset(&taps, 0, sizeof(Taps))
     memset(&line, 0, sizeof(Grid))
-    line.taps, line.pitch, line.n = &taps, NV * VECTOR_BYTES, repeats
+    line.taps, line.pitch, line.n, line.times = &taps, NV * VECTOR_BYTES, repeats, 1
     taps.n_ic, taps.n_kh, taps.n_kw, taps.ic_step = n_ic, n_kh, n_kw, width * size
     taps.offset, taps.ahead = offset, &ahead
     taps.n_taps = n_kh * n_kw

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -320,12 +322,22 @@ def test_which_dtypes_go_together(image: str, weight: str) -> None:
         (
             "uint8", "uint8", "float32",
             "Input type (uint8) and bias type (float32) should be the same: use input.astype('float32') and "
-            "weight.astype('float32'), or bias.astype('uint8') to cut off what it does not hold",
+            "weight.astype('float32')",
         ),
         (
             "float32", "float32", "complex64",
             "Input type (float32) and bias type (complex64) should be the same: use input.astype('complex64') and "
-            "weight.astype('complex64'), or bias.astype('float32') to cut off what it does not hold",
+            "weight.astype('complex64')",
+        ),
+        (
+            "uint8", "uint8", "int8",
+            "Input type (uint8) and bias type (int8) should be the same: use input.astype('int16') and "
+            "weight.astype('int16') and bias.astype('int16')",
+        ),
+        (
+            "uint64", "uint64", "int64",
+            "Input type (uint64) and bias type (int64) should be the same: no integer dtype holds both, so one has to "
+            "be converted",
         ),
         (
             "int32", "float32", None,
@@ -384,6 +396,31 @@ def test_the_message_names_the_conversion(image: str, weight: str, bias: str | N
     with pytest.raises(ConvTypeError) as raised:
         pyconv.conv2d(x, w, b)
     assert str(raised.value) == message
+
+
+@pytest.mark.parametrize("image", FLOATS + INTEGERS)
+def test_what_the_message_says_helps(image: str) -> None:
+    """Its first suggestion is followed until there is none: one for each array, and for weights that are bool."""
+    for weight, bias in product(FLOATS + INTEGERS, FLOATS + INTEGERS):
+        arrays = {
+            "input": np.ones((1, 1, 1, 1), image),
+            "weight": np.ones((1, 1, 1, 1), weight),
+            "bias": np.ones(1, bias),
+        }
+        for _ in range(5):
+            try:
+                assert pyconv.conv2d(**arrays) == 2
+            except ConvTypeError as error:
+                message = str(error)
+            else:
+                break
+            if "no integer dtype holds both" in message:
+                assert "uint64" in {image, weight, bias}, "beside one with a sign"
+                break
+            for name, dtype in re.findall(r"(\w+)\.astype\('(\w+)'\)", message.rpartition("use ")[2].split(", or ")[0]):
+                arrays[name] = arrays[name].astype(dtype)
+        else:
+            pytest.fail(f"{image}, {weight}, {bias}: {message}")
 
 
 # --- out ------------------------------------------------------------------------------------------

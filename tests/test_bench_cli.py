@@ -76,6 +76,7 @@ def without(monkeypatch: pytest.MonkeyPatch, *modules: str) -> None:
         (["--import-time", "--isa", "x86-64-v2"], "--isa x86-64-v2: not with --import-time, which imports"),
         (["--import-time", "--threads", "2"], "--threads 2: not with --import-time, which imports"),
         ([*ONE, "--against", BUILD, "--import-time"], f"--against {BUILD}: not with --import-time"),
+        ([*ONE, "--against", BUILD, "--tiles"], f"--against {BUILD}: not with --tiles"),
         ([*ONE, "--filter", "("], "--filter '('"),
         ([*ONE, "--filter", "conv"], "leaves none of 36 layers"),
         ([*ONE, "--json", "/no/such/directory/x"], "no directory"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -52,6 +53,21 @@ def test_without_peers_there_are_no_ratios(tmp_path: Path) -> None:
 )
 def test_any_run_can_be_drawn(tmp_path: Path, run: Run) -> None:
     assert len(plot.draw(run, tmp_path / "run.svg")) == 2
+
+
+def test_words_are_not_cut_off(tmp_path: Path) -> None:
+    """Pictures are as wide as their captions, and no wider without one that is."""
+
+    def widths(run: Run) -> list[float]:
+        paths = plot.draw(run, tmp_path / "run.svg")
+        found = [re.search(r'width="([\d.]+)pt"', path.read_text()) for path in paths]
+        return [float(width[1]) for width in found if width]
+
+    usual = widths(FEW)
+    wide = widths(replace(FEW, versions={"torch": "2." + "0" * 300}))
+    assert all(width > 72 * 300 * 0.06 for width in wide)
+    assert len(wide) == len(usual) == 2
+    assert all(width <= 72 * 12 for width in usual)
 
 
 @pytest.mark.usefixtures("as_text")

@@ -60,6 +60,23 @@ def test_a_block_is_undone_by_an_error() -> None:
 
 
 @pytest.mark.usefixtures("room_for_all")
+def test_one_object_serves_several_blocks() -> None:
+    before = pyconv.get_num_threads()
+    some, others = pyconv.num_threads(before + 1), pyconv.num_threads(before + 2)
+    counted = some(pyconv.get_num_threads)
+    for _ in range(2):
+        with some, others:
+            assert pyconv.get_num_threads() == before + 2
+            with some:
+                assert pyconv.get_num_threads() == before + 1
+                assert others(pyconv.get_num_threads)() == before + 2
+                assert pyconv.get_num_threads() == before + 1
+            assert pyconv.get_num_threads() == before + 2
+        assert pyconv.get_num_threads() == before
+        assert counted() == before + 1
+
+
+@pytest.mark.usefixtures("room_for_all")
 def test_a_block_is_of_its_own_thread() -> None:
     seen = []
     with pyconv.num_threads(7):

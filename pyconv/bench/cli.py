@@ -206,6 +206,8 @@ def _main(arguments: Sequence[str]) -> int:
             raise BenchError(f"--csv {options.csv}: not with {mode}, whose tables --json and --markdown take")
         if options.plot is not None:
             raise BenchError(f"--plot {options.plot}: not with {mode}, which has tables only")
+        if peers and options.tiles:
+            raise BenchError(f"--against {options.against}: not with --tiles, which runs tiles of this build only")
         builds = [peer.name for peer in peers if is_build(peer.name)]
         if builds and options.import_time:
             raise BenchError(f"--against {builds[0]}: not with --import-time, which imports this build only")

@@ -155,7 +155,7 @@ def draw_roofline(run: Run, path: str | Path) -> None:
             note += f"; left out: {left_out} below {percent(100 * _LOWEST)} % of the peak, where overhead decides"
         _words(figure, f"{how_many(run)}{of_roof}", caption(run) + note)
         _roofline_legend(figure, colours, {_marker(row) for row in run.rows})
-        figure.savefig(path)
+        _save(figure, path)
 
 
 def colours_of(networks: Sequence[str]) -> dict[str, str]:
@@ -347,7 +347,7 @@ def draw_ratios(run: Run, path: str | Path) -> None:
         against = exact[0] if len(exact) == 1 else "the fastest peer"
         won = f"{s.fastest[0]:.2f}x {against} (geometric mean), ahead on {s.compared - s.lost} of {s.compared}"
         _words(figure, won if s.compared else "Beside peers that compute another result", caption(run))
-        figure.savefig(path)
+        _save(figure, path)
 
 
 def _legend(run: Run, together: bool) -> list[str]:
@@ -458,6 +458,13 @@ def _words(figure: Figure, title: str, words: str) -> None:
     width, height = figure.get_size_inches()
     figure.text(0.12 / width, 1 - 0.12 / height, title, size=11, weight="bold", va="top")
     figure.text(0.12 / width, 0.1 / height, words, size=8, color=_QUIET, va="bottom")
+
+
+def _save(figure: Figure, path: str | Path) -> None:
+    """Save the figure, and whatever words reach past its edges."""
+    from matplotlib.transforms import Bbox
+
+    figure.savefig(path, bbox_inches=Bbox.union([figure.bbox_inches, figure.get_tightbbox().padded(0.1)]))
 
 
 def _halo() -> list[Any]:

@@ -13,6 +13,7 @@ from functools import partial
 from threading import Barrier
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pyconv._dispatch import kernels
 from pyconv._dtypes import sums_integers
@@ -28,6 +29,9 @@ Tile = tuple[str, int, int, int]  # role, NV, M, kernel width
 _PEAK_STEPS = 4_000_000
 # Several times the usual third level cache, so that a copy streams through memory.
 _COPY_BYTES = 256 << 20
+# From a page's beginning to where the target begins in it. Processors tell stores from later loads by the last 12 bits
+# of their addresses: a target that has the source's takes three to four times as long (measured).
+_COPY_APART = 2048
 _TILE_FLOPS = 100_000_000
 
 
@@ -40,8 +44,7 @@ def peak_gflops(dtype: str, threads: int) -> float:
 
 def bandwidth_gbytes(threads: int) -> float:
     """Measure memory bandwidth: bytes read and written by a large copy, of which every thread does its part."""
-    source = np.ones(_COPY_BYTES // 8)
-    target = np.zeros_like(source)
+    source, target = copied_arrays()
 
     def copy(part: slice) -> int:
         np.copyto(target[part], source[part])
@@ -54,6 +57,13 @@ def bandwidth_gbytes(threads: int) -> float:
         done, starts, ends = zip(*_at_once(calls), strict=True)
         rates.append(sum(done) / (max(ends) - min(starts)) / 1e9)
     return max(rates)
+
+
+def copied_arrays() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the source and the target of the copy, in pages that have been written to."""
+    n, between = _COPY_BYTES // 8, _COPY_APART // 8
+    memory = np.ones(2 * n + between)
+    return memory[:n], memory[n + between :]
 
 
 def _rate(calls: Sequence[Callable[[], int]]) -> float:
