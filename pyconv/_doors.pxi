@@ -17,7 +17,7 @@ from pyconv._tile cimport (
     ANY, APART, FOUR, MANY, OC_VECTOR, ONE, OW_VECTOR, SQUARE, THREE, TWO, Grid, Taps,
 )
 from pyconv._vector cimport (
-    FUSED, INTEGERS, VECTOR_BYTES, channels_code, f32, f32v, f64, f64v, real, tile_code, vec,
+    FUSED, INTEGERS, VECTOR_BYTES, channels_code, f32, f32v, f64, f64v, one_copy, real, tile_code, vec,
 )
 from pyconv._widen cimport widen_as
 
@@ -316,7 +316,7 @@ cdef void gather_strip(
     )
 
 
-cdef void gather_channels_strip(
+cdef one_copy gather_channels_strip(
     const Lowered *p, real *strip, Py_ssize_t slot, const Image *image, const Axis *rows, const Task *t,
     Py_ssize_t ih_start, Py_ssize_t n_ih, Py_ssize_t n_ch,
 ) noexcept nogil:

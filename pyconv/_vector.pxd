@@ -81,12 +81,15 @@ cdef extern from *:
     // better one (measured: depthwise kernels of 5x5 take 1.6 times as long without it).
     // gcc also makes each address from the one before, where pixels are one distance apart: a chain as long as their
     // loads (measured: channels-last depthwise kernels take 2 to 5 % more time).
+    // And it would make a large function twice where one of its callers has a constant for it.
     #if defined(__GNUC__) && !defined(__clang__)
     #  define TILE_CODE __attribute__((optimize("ira-algorithm=priority"))) void
     #  define CHANNELS_CODE __attribute__((optimize("no-tree-slsr"))) void
+    #  define ONE_COPY __attribute__((noclone)) void
     #else
     #  define TILE_CODE void
     #  define CHANNELS_CODE void
+    #  define ONE_COPY void
     #endif
 
     #define LOW_2   0, 2
@@ -217,6 +220,7 @@ cdef extern from *:
     ctypedef void tile_code "TILE_CODE"
     # What a function returns whose tiles find each pixel by itself, not from the one before.
     ctypedef void channels_code "CHANNELS_CODE"
+    ctypedef void one_copy "ONE_COPY"
     # Tell the compiler what the caller guarantees.
     void assume(bint condition) noexcept nogil
     # Ask for the cache line of an address, for the second level cache.
