@@ -85,9 +85,8 @@ def choose_blocks(
         n_oc_task = max(n_oc_task, ceil_div(n_oc_blk, max(1, caches.l2 // 2 // (oh_blk * _row_sums(tile, ow_blk)))))
     shares = Shares(1, min(n_oc_blk, n_oc_task), oh_blk, ow_blk)
     if threads > 1:
-        in_place = x_channels_last and tile.role == "dc" and tile.repeats(p) == 1
-        in_place = in_place or tile.reads_image(p, x_channels_last)
-        shares = share_out(p, tile, caches, threads, n_strips, shares, None if in_place else panel, channels_last)
+        gathered = None if tile.reads_image(p, x_channels_last) else panel
+        shares = share_out(p, tile, caches, threads, n_strips, shares, gathered, channels_last)
     oh_blk, n_oc_task = shares.oh_blk, shares.n_oc_task
     if shares.ow_blk < ow_blk:
         ow_blk = shares.ow_blk

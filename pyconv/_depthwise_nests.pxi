@@ -8,7 +8,7 @@ from libc.string cimport memset
 from pyconv._lowered cimport Call, Lowered, Task
 from pyconv._split cimport Split, as_large, size_of, split, split_by, start_of
 from pyconv._strip cimport PAGE, Image
-from pyconv._tile cimport Grid
+from pyconv._tile cimport DEPTHWISE, DEPTHWISE_CHANNELS, Grid
 from pyconv._vector cimport VECTOR_BYTES, real
 
 cdef enum:
@@ -51,12 +51,14 @@ cdef void multiply_bands(
                 grid.times = min(at_once, bands)
                 grid.again_pixel, grid.again_out = again * pixels.row_step, again * call.out_stride[2]
                 grid.pitch = out_pitch
-                run_depthwise(p.rows.step, NV, <int> n_rows, source + col, weights, bias, out + col * size, grid)
+                run_grid(
+                    DEPTHWISE, p.rows.step, NV, <int> n_rows, source + col, weights, bias, out + col * size, grid,
+                )
                 continue
             grid.n = grid.times = 1
             grid.pitch = width * size
             for k in range(runs.tiles[i]):
-                run_depthwise(p.rows.step, NV, <int> n_rows, source + col, weights, bias, <char *> c, grid)
+                run_grid(DEPTHWISE, p.rows.step, NV, <int> n_rows, source + col, weights, bias, <char *> c, grid)
                 store_tile(
                     q.result, c, n_rows, n_rows, min(width, t.n_ow), width, out + col * call.out_stride[3], out_pitch,
                     call.out_stride[3],
@@ -200,7 +202,7 @@ cdef inline void multiply_channels(
                     to, grid.pitch, grid.again_out = out + col * out_col, out_col, out_row
                 else:
                     to, grid.pitch, grid.again_out = <char *> (c + col * VL), VECTOR_BYTES, n_cols * VECTOR_BYTES
-                run_channels(<int> m, <const real *> source, weights, bias, to, &grid)
+                run_grid(DEPTHWISE_CHANNELS, p.sh, 1, <int> m, <const real *> source, weights, bias, to, &grid)
                 source = source + m * col_step
                 col = col + m
             if direct and lanes < VL:

@@ -14,7 +14,7 @@ from pyconv._pack cimport pack_part
 from pyconv._store cimport scatter_as, scatter_parts
 from pyconv._strip cimport Axis, Image, Segment, gather, gather_dense, is_dense
 from pyconv._tile cimport (
-    ANY, APART, FOUR, MANY, OC_VECTOR, ONE, OW_VECTOR, SQUARE, THREE, TWO, Grid, Taps,
+    ANY, APART, DEPTHWISE, FOUR, MANY, OC_VECTOR, ONE, OW_VECTOR, SQUARE, THREE, TWO, Grid, Taps,
 )
 from pyconv._vector cimport (
     FUSED, INTEGERS, VECTOR_BYTES, channels_code, f32, f32v, f64, f64v, one_copy, real, tile_code, vec,
@@ -208,7 +208,7 @@ cdef inline void run_tiles(
         run_tiles_vec(role, NV, M, strip, weights, <const f64v *> start, out, grid)
 
 
-cdef inline void run_depthwise_vec(
+cdef inline void run_depthwise(
     Py_ssize_t SH, int NV, int R, const real *pixels, const real *weights, const vec *bias, char *out,
     const Grid *grid,
 ) noexcept nogil:
@@ -229,33 +229,7 @@ cdef inline void run_depthwise_vec(
         dw_7s2(NV, R, pixels, weights, bias, out, grid)
 
 
-cdef inline void run_depthwise_real(
-    Py_ssize_t SH, int NV, int R, const real *pixels, const real *weights, const real *bias, char *out,
-    const Grid *grid,
-) noexcept nogil:
-    if real is f32:
-        run_depthwise_vec(SH, NV, R, pixels, weights, <const f32v *> bias, out, grid)
-    else:
-        run_depthwise_vec(SH, NV, R, pixels, weights, <const f64v *> bias, out, grid)
-
-
-cdef inline void run_depthwise(
-    Py_ssize_t SH, int NV, int R, const real *pixels, const real *weights, const real *bias, char *out,
-    const Grid *grid,
-) noexcept nogil:
-    cdef Py_ssize_t i, j
-    if FUSED:
-        run_depthwise_real(SH, NV, R, pixels, weights, bias, out, grid)
-        return
-    for j in range(grid.times):
-        for i in range(grid.n):
-            run_depthwise_real(
-                SH, NV, R, <const real *> (<const char *> pixels + j * grid.again_pixel + i * grid.next_pixel), weights,
-                bias, out + j * grid.again_out + i * grid.next_out, grid,
-            )
-
-
-cdef inline void run_channels_vec(
+cdef inline void run_channels(
     int R, const real *strip, const real *weights, const vec *bias, char *out, const Grid *grid,
 ) noexcept nogil:
     if grid.taps.inside != NULL:
@@ -266,27 +240,40 @@ cdef inline void run_channels_vec(
         dc_groups(R, strip, weights, bias, out, grid)
 
 
-cdef inline void run_channels_real(
-    int R, const real *strip, const real *weights, const real *bias, char *out, const Grid *grid,
+cdef inline void run_instance_vec(
+    const int role, Py_ssize_t SH, int NV, int R, const real *pixels, const real *weights, const vec *bias, char *out,
+    const Grid *grid,
+) noexcept nogil:
+    if role == DEPTHWISE:
+        run_depthwise(SH, NV, R, pixels, weights, bias, out, grid)
+    else:
+        run_channels(R, pixels, weights, bias, out, grid)
+
+
+cdef inline void run_instance(
+    const int role, Py_ssize_t SH, int NV, int R, const real *pixels, const real *weights, const real *bias, char *out,
+    const Grid *grid,
 ) noexcept nogil:
     if real is f32:
-        run_channels_vec(R, strip, weights, <const f32v *> bias, out, grid)
+        run_instance_vec(role, SH, NV, R, pixels, weights, <const f32v *> bias, out, grid)
     else:
-        run_channels_vec(R, strip, weights, <const f64v *> bias, out, grid)
+        run_instance_vec(role, SH, NV, R, pixels, weights, <const f64v *> bias, out, grid)
 
 
-cdef inline void run_channels(
-    int R, const real *strip, const real *weights, const real *bias, char *out, const Grid *grid,
+cdef inline void run_grid(
+    const int role, Py_ssize_t SH, int NV, int R, const real *pixels, const real *weights, const real *bias, char *out,
+    const Grid *grid,
 ) noexcept nogil:
-    # Tiles of groups one by one: they take so long that to find their instance does not count.
+    # A grid of tiles under DEPTHWISE, and of as many pixels, R, under DEPTHWISE_CHANNELS. Tiles of groups one by one:
+    # they take so long that to find their instance does not count.
     cdef Py_ssize_t i, j
-    if FUSED and grid.taps.n_ic == 1:
-        run_channels_real(R, strip, weights, bias, out, grid)
+    if FUSED and (role == DEPTHWISE or grid.taps.n_ic == 1):
+        run_instance(role, SH, NV, R, pixels, weights, bias, out, grid)
         return
     for j in range(grid.times):
         for i in range(grid.n):
-            run_channels_real(
-                R, <const real *> (<const char *> strip + j * grid.again_pixel + i * grid.next_pixel),
+            run_instance(
+                role, SH, NV, R, <const real *> (<const char *> pixels + j * grid.again_pixel + i * grid.next_pixel),
                 <const real *> (<const char *> weights + i * grid.next_weights),
                 <const real *> (<const char *> bias + i * grid.next_start),
                 out + j * grid.again_out + i * grid.next_out, grid,
@@ -318,11 +305,11 @@ cdef void gather_strip(
 
 cdef one_copy gather_channels_strip(
     const Lowered *p, real *strip, Py_ssize_t slot, const Image *image, const Axis *rows, const Task *t,
-    Py_ssize_t ih_start, Py_ssize_t n_ih, Py_ssize_t n_ch,
+    Py_ssize_t n_ch,
 ) noexcept nogil:
     gather_channels(
         strip, p.row_pitch, slot, image, rows, &p.cols, n_ch,
-        ih_start, n_ih, t.ow_start * p.sw, (t.n_ow - 1) * p.sw + 1,
+        t.oh_start * p.sh, (t.n_oh - 1) * p.sh + 1, t.ow_start * p.sw, (t.n_ow - 1) * p.sw + 1,
     )
 
 
@@ -332,20 +319,23 @@ cdef void gather_repeated(
     # n lanes of channels, each as often as it is wanted, but for the first one `skipped` times less. Row by row, by way
     # of a row of single channels behind the strip.
     cdef:
-        Py_ssize_t s, row
+        Py_ssize_t s, _row
         Py_ssize_t n_ch = (skipped + n + p.repeats - 1) // p.repeats
+        Task line = t[0]
         Axis rows = p.rows
-        Segment segment
-        real *source = <real *> (<char *> strip + p.strip_bytes) - p.lanes - p.ic_pitch * p.source_slot
+        Segment segment  # of one row at a time, for a task that begins at the top
+        real *source = strip + p.source_offset
         real *slots
+    line.oh_start, line.n_oh = 0, 1
     rows.n_segments, rows.segments = 1, &segment
     segment.extra = segment.offset = 0
     for s in range(p.rows.n_segments):
-        segment.first = p.rows.segments[s].first
+        segment.first = t.oh_start * p.sh + p.rows.segments[s].first
         slots = strip + p.rows.segments[s].offset * p.row_pitch
-        for row in range((t.n_oh - 1) * p.sh + 1 + p.rows.segments[s].extra):
-            gather_channels_strip(p, source, p.source_slot, image, &rows, t, t.oh_start * p.sh + row, 1, n_ch)
+        for _row in range((t.n_oh - 1) * p.sh + 1 + p.rows.segments[s].extra):
+            gather_channels_strip(p, source, p.source_slot, image, &rows, &line, n_ch)
             repeat_channels(slots, p.slot, source, p.source_slot, p.ic_pitch, p.repeats, skipped, n)
+            segment.first = segment.first + 1
             slots = slots + p.row_pitch
 
 
@@ -383,7 +373,7 @@ cdef inline void gather_channel_vectors(
     if p.repeats > 1:
         gather_repeated(p, strip, &channels, t, first % p.repeats, n)
     else:
-        gather_channels_strip(p, strip, p.slot, &channels, &p.rows, t, t.oh_start * p.sh, (t.n_oh - 1) * p.sh + 1, n)
+        gather_channels_strip(p, strip, p.slot, &channels, &p.rows, t, n)
 
 
 cdef void store_tile(

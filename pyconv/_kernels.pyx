@@ -317,7 +317,7 @@ cdef class Convolution:
         p.skips = plan.skips
         p.reads_image = plan.reads_image
         p.slot, p.band = blocks.slot, blocks.band
-        p.repeats, p.source_slot = tile.repeats(problem), plan.source_slot
+        p.repeats, p.source_slot, p.source_offset = tile.repeats(problem), plan.source_slot, plan.strip_size
         p.l1_ways, p.l2_ways = plan.l1_ways, plan.l2_ways
         p.g_blk, p.g_strip = blocks.g_blk, blocks.g_strip
         p.oh_blk, p.ow_blk, p.ic_blk = blocks.oh_blk, blocks.ow_blk, blocks.ic_blk

@@ -16,7 +16,8 @@ cdef struct Lowered:
     Py_ssize_t mb, g, icg, ocg, oh, ow, kh, kw, dh, dw, sh, sw
     Py_ssize_t slot  # elements of one slot of the strip: a vector or more where its lanes are channels, else 1
     Py_ssize_t repeats      # lanes of a slot that hold each channel
-    Py_ssize_t source_slot  # elements of a slot of the row that these come from, of single channels (Plan.strip_bytes)
+    # The row that these come from, of single channels: elements of its slots, and of the strip before it.
+    Py_ssize_t source_slot, source_offset
     Py_ssize_t band  # rows that are computed before the next block of channels, where vectors are of channels
     Py_ssize_t l1_ways, l2_ways  # lines that a set of each cache holds
     Py_ssize_t g_blk, g_strip, oh_blk, ow_blk, ic_blk

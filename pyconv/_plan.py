@@ -87,7 +87,7 @@ class Plan:
         """Operations of a task, and 50 for each element that is gathered or stored: the time it takes in memory."""
         p = self.problem
         tasks = max(1, self.n_tasks)
-        gathered = self.blocks.g_blk // self.blocks.g_strip * self.n_ic_blk * self.n_panels * self.panel_slots
+        gathered = self.blocks.g_blk // self.blocks.g_strip * self.n_ic_blk * self.strip_size
         return self.flops // tasks + 50 * (gathered + p.mb * p.oc * p.oh * p.ow // tasks) + 1
 
     @property
@@ -217,10 +217,16 @@ class Plan:
         return round_up(ceil_div(self.blocks.slot - 1, repeats) + 1, lanes) if repeats > 1 else 0
 
     @property
+    def strip_size(self) -> int:
+        """Elements of the strip."""
+        return self.n_panels * self.panel_slots
+
+    @property
     def strip_bytes(self) -> int:
         """Bytes of the strip; where it repeats channels, of a row of single ones behind it, too, read in vectors."""
-        slots, source = self.n_panels * self.panel_slots, self.blocks.cols.length * self.source_slot
-        return round_up((slots + (source + self.tile.lanes if source else 0)) * item_size(self.problem), CACHE_LINE)
+        source = self.blocks.cols.length * self.source_slot
+        size = self.strip_size + (source + self.tile.lanes if source else 0)
+        return round_up(size * item_size(self.problem), CACHE_LINE)
 
     @property
     def blocks_per_task(self) -> int:

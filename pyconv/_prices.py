@@ -186,17 +186,18 @@ def channel_cycles(p: ConvProblem, tile: Tile, caches: Caches) -> float:
     return (p.oh * p.ow * a_pixel + p.ih * p.iw * a_source) / tile.lanes
 
 
-def in_channel_vectors(p: ConvProblem, lanes: int) -> bool:
+def _in_channel_vectors(p: ConvProblem, lanes: int) -> bool:
     """Whether a vector of output channels is made of whole groups with as many inputs, or of several single channels.
 
-    Of each of these less than a vector is made: a whole one takes the channel as a scalar (measured, 1x1 to 5x5 kernels
+    Half a vector will do, but not of repeated channels (measured, 4 of 8 lanes: they take 1.1 to 2.1 times as long).
+    Less than a vector is made of each of these: a whole one takes the channel as a scalar (measured, 1x1 to 5x5 kernels
     with stride 1 and 2: 2 to 7 of 8 lanes take 0.3 to 0.95 times as long as elsewhere, of three channels up to 1.4
     times; 8 of them 0.85 to 1.4 times).
     """
     icg = p.ic // p.g
-    if icg == 1:
-        return p.oc < lanes * p.ic
-    return p.ic == p.oc and icg < lanes and lanes % icg == 0
+    if p.oc > p.ic:
+        return icg == 1 and lanes <= p.oc < lanes * p.ic
+    return p.oc == p.ic and 2 * p.oc >= lanes > icg and lanes % icg == 0
 
 
 def _window_fits(p: ConvProblem, tile: Tile, caches: Caches) -> bool:
@@ -223,8 +224,7 @@ def _takes_channel_vectors(
 ) -> bool:
     """Tell whether channel vectors are the cheapest, also beside these tiles of planes."""
     lanes = table.vector_bytes // item_size(p)
-    # Half a vector will do, but not of repeated channels (measured, 4 of 8 lanes: they take 1.1 to 2.1 times as long).
-    if not in_channel_vectors(p, lanes) or p.oc * (2 if p.oc == p.ic else 1) < lanes:
+    if not _in_channel_vectors(p, lanes):
         return False
     tile = table.tile(p, "dc", 1)
     if not tile.largest or not _window_fits(p, tile, caches):

@@ -425,13 +425,13 @@ def _repeated_channels() -> Iterator[Case]:
     # those of one channel, in one strip and in several, from images that are copied, transposed and widened.
     for channels, repeats in product((3, 8, 21, 50), (2, 3, 4, 5, 7, 8, 9, 16, 17)):
         pair, size = (channels, channels * repeats), (6, 11)
+        groups = {"groups": channels, "out_layout": "channels_last"}
         for layout in ("channels_last", "C", "some_channels"):
-            arguments = {"groups": channels, "x_layout": layout, "out_layout": "channels_last"}
-            yield _case(pair, size, (3, 3), padding=1, **arguments)
-            yield _case(pair, size, (3, 2), padding=(1, 2), stride=2, padding_mode="reflect", **arguments)
-            yield _case(pair, size, (2, 3), padding=(4, 5), dilation=(5, 4), **arguments)
-        yield _case(pair, (23, 40), (5, 3), padding=2, l2=1 << 14, src_dtype="int8", **arguments)
-        yield _case(pair, (70,), (4,), stride=3, **arguments)
+            yield _case(pair, size, (3, 3), padding=1, x_layout=layout, **groups)
+            yield _case(pair, size, (3, 2), padding=(1, 2), stride=2, padding_mode="reflect", x_layout=layout, **groups)
+            yield _case(pair, size, (2, 3), padding=(4, 5), dilation=(5, 4), x_layout=layout, **groups)
+        yield _case(pair, (23, 40), (5, 3), padding=2, l2=1 << 14, src_dtype="int8", x_layout="some_channels", **groups)
+        yield _case(pair, (70,), (4,), stride=3, x_layout="some_channels", **groups)
 
 
 def _pairs_of_columns() -> Iterator[Case]:

@@ -420,6 +420,14 @@ def test_scalars_of_points_are_read_in_the_image() -> None:
     )
 
 
+def test_vectors_of_channels_are_read_in_an_image_that_has_each_of_them_once() -> None:
+    tile = AVX2.tile(DEPTHWISE, "dc", 1)
+    assert tile.reads_image(DEPTHWISE, x_channels_last=True)
+    assert not tile.reads_image(DEPTHWISE, x_channels_last=False), "pixels are neighbours there"
+    assert not tile.reads_image(replace(DEPTHWISE, oc=2 * DEPTHWISE.oc), x_channels_last=True), "they are repeated"
+    assert not tile.reads_image(replace(DEPTHWISE, src_dtype="uint8"), x_channels_last=True), "they are converted"
+
+
 def test_many_channels_for_one_block_come_a_line_at_a_time() -> None:
     tile = make_plan(pointwise(64, 388, 2), AVX2, HALF_L2, 1).tile
     assert (tile.role, tile.NV) == ("ow", 2)
