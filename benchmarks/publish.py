@@ -206,12 +206,13 @@ def _lost(everything: Run, apart: Sequence[str]) -> str:
     lost = _lost_rows(everything)
     if not lost:
         return _head(everything, MOST_LOST)
-    titles = ["network", "layer", "shape", *_titles(apart), "ms", "fastest peer", "ratio"]
+    titles = ["network", "layer", "shape", *_titles(apart), "ms", "fastest peer", "rounds lost", "ratio"]
     left = [title in ("network", "layer", "shape", "fastest peer") for title in titles]
 
     def line(row: Row) -> list[str]:
         cells = [row.network or NOTHING, row.name or NOTHING, shape(row.layer), *_values(row.settings, apart)]
-        return [*cells, milliseconds(row.pyconv.median), str(row.fastest_peer()), number(row.fastest_ratio, 2)]
+        rounds = "{} of {}".format(*row.lost_rounds)
+        return [*cells, milliseconds(row.pyconv.median), str(row.fastest_peer()), rounds, number(row.fastest_ratio, 2)]
 
     parts = [_head(everything, MOST_LOST), in_markdown(titles, [line(row) for row in lost[:MOST_LOST]], left)]
     if lost[MOST_LOST:]:
@@ -228,7 +229,8 @@ def _head(everything: Run, most: int) -> str:
     """Say how many rows were lost, before so many of them are named."""
     s = everything.summary(everything.rows)
     if s.lost:
-        return f"A peer is faster on {s.lost} of {s.compared} rows{', the worst of them' if s.lost > most else ''}:"
+        told = f"A peer is faster on {s.lost} of {s.compared} rows, on {s.lost_throughout} of them in every round"
+        return f"{told}{'; the worst' if s.lost > most else ''}:"
     return f"pyconv is the fastest on all {s.compared} rows." if s.compared else ""
 
 

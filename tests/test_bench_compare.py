@@ -71,6 +71,7 @@ def test_nothing_in_common() -> None:
     [
         ({"machine": {**RUN.machine, "processor": "another"}}, "warning: processor was Intel(R) Xeon(R)"),
         ({"versions": {**RUN.versions, "torch": "3.0"}}, "warning: torch was 2.13.0, is 3.0"),
+        ({"versions": {**RUN.versions, "jax": "0.9"}}, "warning: jax was not recorded, is 0.9"),
         (
             {"yardsticks": [replace(y, peak=[2 * p for p in y.peak]) for y in RUN.yardsticks]},
             "warning: the multiply-add",

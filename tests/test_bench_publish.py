@@ -121,15 +121,19 @@ def test_the_worst_rows_are_listed_and_the_others_counted() -> None:
     rows = [
         replace(row, peers={"torch": Timing([row.pyconv.median * (0.5 + i / 100)])}) for i, row in enumerate(run.rows)
     ]
-    text = publish.detailed([replace(run, rows=rows)], "one")
+    run = replace(run, rows=rows)
+    text = publish.detailed([run], "one")
     ratios = [float(line.split("|")[-2]) for line in text.splitlines() if "| torch |" in line and "fastest" not in line]
     assert ratios == sorted(ratios)
     assert len(ratios) == 15
     assert ratios[0] == 0.5
-    assert "A peer is faster on 50 of 59 rows" in text
+    throughout = run.summary(rows).lost_throughout
+    head = f"A peer is faster on 50 of 59 rows, on {throughout} of them in every round; the worst:"
+    assert head in text
+    assert "| 1 of 1 | 0.50 |" in text
     assert "and 35 more, from 0.65 up" in text
-    told = " ".join(publish.brief([replace(run, rows=rows)], "one").split())
-    assert re.search(r"A peer is faster on 50 of 59 rows, the worst of them: 0\.50 \w+ \w+ \(torch\); 0\.51 ", told)
+    told = " ".join(publish.brief([run], "one").split())
+    assert re.search(head + r" 0\.50 \w+ \w+ \(torch\); 0\.51 ", told)
     assert told.count("(torch)") == 8
 
 

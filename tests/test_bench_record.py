@@ -133,6 +133,16 @@ def test_without_peers_nothing_is_lost() -> None:
     assert alone.fastest_peer() is None
     assert math.isnan(alone.fastest_ratio)
     assert not alone.lost
+    assert alone.lost_rounds == (0, 0)
+
+
+def test_a_row_may_be_lost_in_some_rounds_only() -> None:
+    fast = {"fast": Timing([2e-5, 2e-5, 2e-5]), "winograd": Timing([1e-6] * 3)}
+    sometimes = replace(ROW, pyconv=Timing([3e-5, 1e-5, 3e-5]), peers=fast)
+    always, never = replace(sometimes, pyconv=Timing([3e-5] * 3)), replace(sometimes, pyconv=Timing([1e-5] * 3))
+    assert [row.lost_rounds for row in (sometimes, always, never)] == [(2, 3), (3, 3), (0, 3)]
+    summary = Run("c", "2026", {}, {}, [YARDSTICK], []).summary([sometimes, always, never])
+    assert (summary.lost, summary.lost_throughout) == (2, 1)
 
 
 def test_summary() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -32,8 +32,10 @@ def stage(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[tuple[str, str]
         errors: dict[str, float] | None = None,
         interrupt_at: int | None = None,
         refuse: Callable[[str, str, int], bool] = lambda name, do, key: False,
+        peaks: Sequence[float] = (),
     ) -> list[tuple[str, str]]:
         log: list[tuple[str, str]] = []
+        samples = iter(peaks)
 
         class Actor:
             def __init__(self, name: str, threads: int, isa: str = "") -> None:
@@ -57,7 +59,7 @@ def stage(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[tuple[str, str]
                         "plan": "a plan", "plan_short": "oc 8x3", "workspace": 100,
                     },
                     "time": {"seconds": 1e-3},
-                    "peak": {"gflops": 100.0},
+                    "peak": {"gflops": next(samples, 100.0) if do == "peak" else 0},
                     "bandwidth": {"gbytes": 10.0},
                     "release": {},
                 }[do]  # fmt: skip
@@ -79,7 +81,7 @@ def stage(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[tuple[str, str]
 
 def test_contenders_take_turns(stage: Callable[..., Any]) -> None:
     log = stage()
-    measured = Session(JOBS[:2], [A, B], 3, None)
+    measured = Session(JOBS[:2], [A, B], 3)
     measured.run()
     timed = [(who, what.split()[1]) for who, what in log if what.startswith("time")]
     rounds = [timed[i : i + 6] for i in range(0, 18, 6)]
@@ -93,7 +95,7 @@ def test_contenders_take_turns(stage: Callable[..., Any]) -> None:
 
 def test_the_caches_are_swept_before_every_contender(stage: Callable[..., Any]) -> None:
     log = stage()
-    Session([Job(LAYERS[0], SETTINGS), Job(LAYERS[0], replace(SETTINGS, evicted=8))], [A], 1, None).run()
+    Session([Job(LAYERS[0], SETTINGS), Job(LAYERS[0], replace(SETTINGS, evicted=8))], [A], 1).run()
     assert [entry for entry in log if entry[1].startswith("time")] == [
         (who, what) for what in ("time 0", "time 1 after 8 MiB") for who in ("pyconv", "a")
     ]
@@ -101,7 +103,7 @@ def test_the_caches_are_swept_before_every_contender(stage: Callable[..., Any]) 
 
 def test_rows(stage: Callable[..., Any]) -> None:
     stage()
-    measured = Session(JOBS, [A, B], 4, None)
+    measured = Session(JOBS, [A, B], 4)
     measured.run()
     assert [row.name for row in measured.rows] == ["ic1", "ic2", "ic3"]
     row = measured.rows[0]
@@ -116,7 +118,7 @@ def test_rows(stage: Callable[..., Any]) -> None:
 def test_chunks_are_as_large_as_memory_allows(stage: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(session, "_CHUNK_BYTES", 1)
     log = stage()
-    Session(JOBS, [], 2, None).run()
+    Session(JOBS, [], 2).run()
     timed = [what.split()[1] for _, what in log if what.startswith("time")]
     assert timed == ["0", "0", "1", "1", "2", "2"]
 
@@ -124,7 +126,7 @@ def test_chunks_are_as_large_as_memory_allows(stage: Callable[..., Any], monkeyp
 def test_ctrl_c_keeps_what_was_measured(stage: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(session, "_CHUNK_BYTES", 1)
     stage(interrupt_at=6)
-    measured = Session(JOBS, [], 4, None)
+    measured = Session(JOBS, [], 4)
     measured.run()
     assert measured.interrupted
     assert [(row.name, len(row.pyconv.seconds), row.partial) for row in measured.rows] == [
@@ -148,9 +150,38 @@ def test_a_budget_that_lasts_changes_nothing(stage: Callable[..., Any]) -> None:
     assert {len(row.pyconv.seconds) for row in measured.rows} == {9}
 
 
+def test_rounds_beside_a_low_peak_are_made_again(stage: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    pauses: list[float] = []
+    monkeypatch.setattr(time, "sleep", pauses.append)
+    first = [100.0] * session._FIRST_PEAKS
+    # Low after the first round; low before it, so that nobody begins; then at their usual height.
+    log = stage(peaks=[*first, 100, 80, 85, 95, 91])
+    measured = Session(JOBS[:1], [A], 3, patience=1e9)
+    measured.run()
+    asked = [f"{who} {what.split()[0]}" for who, what in log][2 + 1 + len(first) :]
+    turn = ["pyconv time", "a time"]
+    assert asked[:9] == ["pyconv peak", *turn, "pyconv peak", "pyconv peak", "pyconv peak", *turn, "pyconv peak"]
+    assert [asked.count(who) for who in turn] == [4, 4]
+    row = measured.rows[0]
+    assert len(row.pyconv.seconds) == len(row.peers["a"].seconds) == 3
+    assert measured.yardsticks[0].peak == [*first, 95, 100, 100], "those of the rounds that count"
+    assert measured.notes == ["1 round of a layer made again, beside a low peak"]
+    assert len(pauses) == 2
+    assert not measured.failed
+
+
+def test_patience_ends(stage: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)
+    stage(peaks=[*[100.0] * session._FIRST_PEAKS, 100, *[50.0] * 100])
+    measured = Session(JOBS[:1], [A], 3, patience=1e-9)
+    measured.run()
+    assert len(measured.rows[0].pyconv.seconds) == 3
+    assert measured.notes == ["1 round of a layer made again, beside a low peak; then patience was at its end"]
+
+
 def test_a_peer_that_cannot_is_left_out(stage: Callable[..., Any]) -> None:
     stage(refuse=lambda name, do, key: name == "a" and do == "prepare" and key == 1)
-    measured = Session(JOBS, [A, B], 2, None)
+    measured = Session(JOBS, [A, B], 2)
     measured.run()
     assert [sorted(row.peers) for row in measured.rows] == [["a", "b"], ["b"], ["a", "b"]]
     assert measured.rows[1].skipped == {"a": "it will not"}
@@ -158,7 +189,7 @@ def test_a_peer_that_cannot_is_left_out(stage: Callable[..., Any]) -> None:
 
 def test_a_peer_that_dies_keeps_nobody_waiting(stage: Callable[..., Any]) -> None:
     log = stage(refuse=lambda name, do, key: name == "a" and do in ("time", "release"))
-    measured = Session(JOBS[:1], [A, B], 3, None)
+    measured = Session(JOBS[:1], [A, B], 3)
     measured.run()
     assert measured.rows[0].skipped == {"a": "it will not"}
     assert list(measured.rows[0].peers) == ["b"]
@@ -168,7 +199,7 @@ def test_a_peer_that_dies_keeps_nobody_waiting(stage: Callable[..., Any]) -> Non
 
 def test_a_peer_that_does_not_start(stage: Callable[..., Any]) -> None:
     stage(refuse=lambda name, do, key: name == "a" and do == "greet")
-    measured = Session(JOBS[:1], [A, B], 3, None)
+    measured = Session(JOBS[:1], [A, B], 3)
     measured.run()
     assert measured.notes == ["a: no such library"]
     assert measured.rows[0].skipped == {"a": "did not start"}
@@ -176,7 +207,7 @@ def test_a_peer_that_does_not_start(stage: Callable[..., Any]) -> None:
 
 def test_a_wrong_result_does_not_compete(stage: Callable[..., Any]) -> None:
     stage(errors={"a": 3.0, "b": float("nan")})
-    measured = Session(JOBS[:1], [A, B], 3, None)
+    measured = Session(JOBS[:1], [A, B], 3)
     measured.run()
     assert measured.rows[0].peers == {}
     assert measured.rows[0].skipped == {
@@ -188,7 +219,7 @@ def test_a_wrong_result_does_not_compete(stage: Callable[..., Any]) -> None:
 
 def test_a_wrong_result_of_pyconv_fails_the_run(stage: Callable[..., Any]) -> None:
     stage(errors={"pyconv": 3.0})
-    measured = Session(JOBS[:1], [A], 3, None)
+    measured = Session(JOBS[:1], [A], 3)
     measured.run()
     assert measured.failed
     assert "wrong result: 3 times" in measured.notes[0]
@@ -196,7 +227,7 @@ def test_a_wrong_result_of_pyconv_fails_the_run(stage: Callable[..., Any]) -> No
 
 def test_a_layer_that_pyconv_refuses_is_not_the_end(stage: Callable[..., Any]) -> None:
     stage(refuse=lambda name, do, key: name == "pyconv" and do == "prepare" and key == 1)
-    measured = Session(JOBS, [A], 3, None)
+    measured = Session(JOBS, [A], 3)
     measured.run()
     assert measured.failed
     assert [row.name for row in measured.rows] == ["ic1", "ic3"]
@@ -204,7 +235,7 @@ def test_a_layer_that_pyconv_refuses_is_not_the_end(stage: Callable[..., Any]) -
 
 def test_layouts(stage: Callable[..., Any]) -> None:
     stage()
-    measured = Session(JOBS[:1], [Peer("a", ("nhwc",), False), B], 3, None)
+    measured = Session(JOBS[:1], [Peer("a", ("nhwc",), False), B], 3)
     measured.run()
     assert measured.rows[0].skipped == {"a": "not for nchw"}
     assert list(measured.rows[0].peers) == ["b"]

@@ -49,10 +49,13 @@ def test_columns_are_aligned() -> None:
 def test_every_lost_row_is_marked_and_counted() -> None:
     run = a_run()
     lost = sum(row.lost for row in run.rows)
+    throughout = run.summary(run.rows).lost_throughout
     assert 0 < lost < len(run.rows)
     for text in (table.terminal(run, 80), table.markdown(run)):
         assert text.count("loses") == lost + 1
-        assert f"pyconv loses {lost} of {len(run.rows)} rows" in text
+        assert f"pyconv loses {lost} of {len(run.rows)} rows to the fastest peer, {throughout} of them in every" in text
+        for row in run.rows:
+            assert not row.lost or "loses {} of {}".format(*row.lost_rounds) in text
 
 
 def test_an_approximate_peer_is_marked_and_explained() -> None:

@@ -100,6 +100,14 @@ def parser() -> argparse.ArgumentParser:
     add("--rounds", metavar="N", type=_rounds, default=9, help="samples of every contender (default: 9)")
     add("--max-seconds", metavar="S", type=_seconds, help="make fewer rounds, at least 3, to end after about this time")
     add(
+        "--patience",
+        metavar="S",
+        type=_seconds,
+        default=0.0,
+        help="make a layer's rounds again, for S more seconds in all, beside which the peak is more than 10 %% below "
+        "its best: others are using the cores",
+    )
+    add(
         "--against",
         metavar="PEER,...",
         help=f"{', '.join(adapters.NAMES)}, 'installed' for all that are there, or, with a slash, a directory with "
@@ -202,6 +210,9 @@ def _main(arguments: Sequence[str]) -> int:
             raise BenchError(f"--evict {options.evict}: not with {mode}")
         if old is not None:
             raise BenchError(f"--compare {options.compare}: not with {mode}")
+        for name, seconds in (("max-seconds", options.max_seconds), ("patience", options.patience)):
+            if seconds:
+                raise BenchError(f"--{name} {seconds:g}: not with {mode}")
         if options.csv is not None:
             raise BenchError(f"--csv {options.csv}: not with {mode}, whose tables --json and --markdown take")
         if options.plot is not None:
@@ -240,7 +251,7 @@ def _main(arguments: Sequence[str]) -> int:
         yardsticks=[],
         rows=[],
     )
-    session = Session(jobs, peers, options.rounds, options.max_seconds)
+    session = Session(jobs, peers, options.rounds, options.max_seconds, options.patience)
     if modes:
         interrupted = measure_special(run, modes, Setup(jobs, peers, options.rounds), counts)
     else:

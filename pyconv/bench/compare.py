@@ -12,10 +12,11 @@ from collections import Counter
 
 from pyconv._words import counted
 from pyconv.bench.record import Row, Run, geometric_mean
-from pyconv.bench.table import NOTHING, aligned, common, digits, number, shape, widths_of
+from pyconv.bench.table import aligned, common, digits, number, shape, widths_of
 
 # A yardstick that moved by more than this makes every other figure doubtful.
 _SAME_YARDSTICK = 0.05
+_UNKNOWN = "not recorded"
 # Facts that may differ: what a comparison is for, what never is the same, what is said twice.
 _EXPECTED = {"pyconv", "commit", "load average", "NumPy"}
 
@@ -83,7 +84,7 @@ def differences(old: Run, new: Run) -> list[str]:
     for was, now in ((old.machine, new.machine), (old.versions, new.versions)):
         for name in dict.fromkeys([*was, *now]):
             if was.get(name) != now.get(name) and name not in _EXPECTED:
-                found.append(f"{name} was {was.get(name, NOTHING)}, is {now.get(name, NOTHING)}")
+                found.append(f"{name} was {was.get(name, _UNKNOWN)}, is {now.get(name, _UNKNOWN)}")
     settings = {run: {row.settings for row in rows.rows} for run, rows in (("old", old), ("new", new))}
     for run, other in (("old", "new"), ("new", "old")):
         for only in sorted(settings[run] - settings[other], key=str):

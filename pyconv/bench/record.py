@@ -208,18 +208,26 @@ class Row:
         """Whether a peer is faster."""
         return self.fastest_ratio < 1
 
+    @property
+    def lost_rounds(self) -> tuple[int, int]:
+        """In how many rounds the fastest peer was faster, and of how many: in all, or noise may have decided."""
+        peer = self.fastest_peer()
+        rounds = list(zip(self.peers[peer].seconds, self.pyconv.seconds, strict=False)) if peer else []
+        return sum(theirs < ours for theirs, ours in rounds), len(rounds)
+
 
 @dataclass(frozen=True)
 class Summary:
     """Rows taken together: geometric means and the least of them; ratios to the peers by name, approximate or not.
 
-    `compared` rows have a fastest peer, which is faster on the `lost` ones.
+    `compared` rows have a fastest peer, which is faster on the `lost` ones, on `lost_throughout` in every round.
     """
 
     rows: int
     partial: int
     compared: int
     lost: int
+    lost_throughout: int
     milliseconds: float
     gflops: float
     percent_of_peak: tuple[float, float]
@@ -282,6 +290,7 @@ class Run:
             partial=sum(row.partial for row in rows),
             compared=sum(row.fastest_peer() is not None for row in rows),
             lost=sum(row.lost for row in rows),
+            lost_throughout=sum(row.lost and len(set(row.lost_rounds)) == 1 for row in rows),
             milliseconds=1e3 * sum(row.pyconv.median * row.multiplicity for row in rows),
             gflops=geometric_mean(row.gflops for row in rows),
             percent_of_peak=mean_and_least(row.percent_of_peak(self.yardstick(row.settings)) for row in rows),

@@ -3,6 +3,9 @@
 Neighbours on shared cores slow everything down for seconds at a time. So no contender has a stretch of the run to
 itself: within a round all of them run one after the other, the next round begins with another one, and a round goes
 over as many layers as fit the memory together (`_CHUNK_BYTES`) before the next one starts.
+
+Whoever has patience has the rounds of a layer made again before and after which the peak was low. What decides is the
+peak alone, never what a contender took, and a round counts for all of them or for none.
 """
 
 from __future__ import annotations
@@ -14,15 +17,19 @@ from dataclasses import asdict, dataclass, field
 from itertools import groupby
 from typing import Any
 
+from pyconv._words import counted
 from pyconv.bench.contender import Contender, RefusedError, is_build
 from pyconv.bench.layer import Layer
 from pyconv.bench.operands import DTYPES
 from pyconv.bench.progress import Progress
-from pyconv.bench.record import Row, Settings, Timing, Yardstick
+from pyconv.bench.record import Row, Settings, Timing, Yardstick, percentile
 
 LEAST_ROUNDS = 3
 _CHUNK_BYTES = 1 << 30
 _LAYERS_PER_BANDWIDTH = 8
+# Of the peak's best decile so far: below it others have a part of the core. Before the first round, so many samples.
+_LOW_PEAK, _FIRST_PEAKS = 0.9, 20
+_PAUSE = 0.1  # seconds, for them to be done
 # Seconds, to weigh one layer against another: of a round with no work in it, on one thread and on several, and of an
 # operation.
 _PER_CALL, _PER_PARALLEL_CALL, _PER_FLOP = 0.015, 0.045, 2 / 50e9
@@ -86,9 +93,18 @@ class Session:
     rounds : int
     max_seconds : float, optional
         Make fewer rounds, if at least `LEAST_ROUNDS`, to end after about this time.
+    patience : float, optional
+        For how many seconds, in all, to wait and to make rounds again.
     """
 
-    def __init__(self, jobs: Sequence[Job], peers: Sequence[Peer], rounds: int, max_seconds: float | None) -> None:
+    def __init__(
+        self,
+        jobs: Sequence[Job],
+        peers: Sequence[Peer],
+        rounds: int,
+        max_seconds: float | None = None,
+        patience: float = 0.0,
+    ) -> None:
         self.rows: list[Row] = []
         self.notes: list[str] = []
         self.interrupted = False
@@ -97,6 +113,8 @@ class Session:
         self._peers = peers
         self._rounds = rounds
         self._deadline = None if max_seconds is None else time.monotonic() + max_seconds
+        self._patience = patience
+        self._repeated = 0
         self._peaks: dict[tuple[str, str, int], list[float]] = {}
         self._bandwidths: dict[tuple[str, str, int], float] = {}
         self._measured = 0
@@ -119,6 +137,9 @@ class Session:
         except RefusedError as refused:  # by pyconv
             self.notes.append(f"pyconv: {refused}")
             self.failed = True
+        if self._repeated:
+            rest = "" if self._patience > 0 else "; then patience was at its end"
+            self.notes.append(f"{counted(self._repeated, 'round')} of a layer made again, beside a low peak{rest}")
 
     def _run_group(self, isa: str, threads: int, jobs: list[Job], progress: Progress) -> None:
         """Measure the jobs that share their processes."""
@@ -243,18 +264,46 @@ class Session:
         job = entry.job
         progress.say(f"round {number + 1} of {self._rounds}, {job.layer.name or job.layer.shape_text}")
         peaks = self._peaks.setdefault(self._yardstick(job), [])
-        peaks.append(team[0].ask("peak", dtype=job.settings.dtype)["gflops"])
         first = number % len(team)
-        for contender in team[first:] + team[:first]:
+        turn = team[first:] + team[:first]
+
+        def peak() -> float:
+            return float(team[0].ask("peak", dtype=job.settings.dtype)["gflops"])
+
+        def is_low(sample: float) -> bool:
+            return sample < _LOW_PEAK * percentile(peaks, 90)
+
+        if self._patience > 0 and not peaks:
+            peaks += [peak() for _ in range(_FIRST_PEAKS)]
+        while True:
+            begun = time.monotonic()
+            patient = self._patience > 0
+            sample = peak()
+            if not patient or not is_low(sample):
+                seconds = self._time(turn, entry)
+                if not patient or not is_low(peak()):
+                    break
+                self._repeated += 1
+            time.sleep(_PAUSE)
+            self._patience -= time.monotonic() - begun
+        peaks.append(sample)
+        for name, taken in seconds.items():
+            entry.seconds[name].append(taken)
+        progress.advance(job.weight() * len(team))
+
+    def _time(self, turn: list[Contender], entry: _Entry) -> dict[str, float]:
+        """Time every contender once, and drop those that fail."""
+        found = {}
+        for contender in turn:
             if contender.name in entry.seconds:
                 try:
-                    entry.seconds[contender.name].append(contender.time(entry.key, job.settings.evicted))
+                    found[contender.name] = contender.time(entry.key, entry.job.settings.evicted)
                 except RefusedError as refused:
                     if contender.name == "pyconv":
                         raise
                     del entry.seconds[contender.name]
                     entry.skipped[contender.name] = str(refused)
-            progress.advance(job.weight())
+        return found
 
     def _row(self, entry: _Entry, finished: bool) -> Row:
         layer, settings, facts = entry.job.layer, entry.job.settings, entry.facts

@@ -73,7 +73,8 @@ def columns(run: Run) -> list[Column]:
 
 def remark(row: Row) -> str:
     """Say what a reader must not overlook."""
-    return ", ".join(["loses"] * row.lost + ["cut short"] * row.partial)
+    rounds, of = row.lost_rounds
+    return ", ".join([f"loses {rounds} of {of}"] * row.lost + ["cut short"] * row.partial)
 
 
 def shape(descriptor: str) -> str:
@@ -309,7 +310,8 @@ def fitting(widths: Sequence[int], ranks: Sequence[int], width: int) -> list[int
 def lost(run: Run) -> str:
     """Count the rows where a peer is faster; empty where there was none to compare with."""
     s = run.summary(run.rows)
-    return f"pyconv loses {s.lost} of {s.compared} rows to the fastest peer" if s.compared else ""
+    throughout = f", {s.lost_throughout} of them in every round" if s.lost else ""
+    return f"pyconv loses {s.lost} of {s.compared} rows to the fastest peer{throughout}" if s.compared else ""
 
 
 def markdown(run: Run) -> str:

@@ -29,8 +29,8 @@ Tile = tuple[str, int, int, int]  # role, NV, M, kernel width
 _PEAK_STEPS = 4_000_000
 # Several times the usual third level cache, so that a copy streams through memory.
 _COPY_BYTES = 256 << 20
-# From a page's beginning to where the target begins in it. Processors tell stores from later loads by the last 12 bits
-# of their addresses: a target that has the source's takes three to four times as long (measured).
+# Bytes between the source and the target. Processors tell stores from later loads by the last 12 bits of their
+# addresses: where these are the same in both, copying takes three to four times as long (measured).
 _COPY_APART = 2048
 _TILE_FLOPS = 100_000_000
 
