@@ -19,7 +19,7 @@ import pytest
 import pyconv
 from _processes import HERE, environment, python
 from pyconv._dispatch import LEVELS
-from pyconv.bench import adapters, cli, plot, presets, processors, selection, worker
+from pyconv.bench import adapters, cli, plot, presets, processors, selection
 from pyconv.bench.descriptor import parse
 from pyconv.bench.errors import BenchError
 from pyconv.bench.record import Run
@@ -57,6 +57,8 @@ def without(monkeypatch: pytest.MonkeyPatch, *modules: str) -> None:
         ([*ONE, "--rounds", "0"], "--rounds: '0'"),
         ([*ONE, "--max-seconds", "soon"], "--max-seconds: 'soon'"),
         ([""], "unknown layers ''"),
+        (["mine"], "all; descriptors (mb1ic64ih56oc64kh3ph1), files of them, ONNX models"),
+        ([*ONE, "--against", "mine"], "installed; directories, with a slash"),
         ([*ONE, "--isa", "x86-64-v9"], "'x86-64-v9'; did you mean 'x86-64-v"),
         ([*ONE, "--dtype", "f8"], "'f8'"),
         ([*ONE, "--dtype", "s32"], "add --weights unpacked"),
@@ -236,16 +238,6 @@ def test_a_build_that_does_not_start_is_a_failure(tmp_path: Path, capsys: pytest
         file.write_text("raise ImportError('not compiled')\n")
     assert cli.main([*ONE, "--against", str(tmp_path), "--rounds", "1"]) == cli.FAILED
     assert f"{tmp_path}: its process ended with status 1: ImportError: not compiled" in capsys.readouterr().err
-
-
-def test_other_memory_is_read_before_each_call(monkeypatch: pytest.MonkeyPatch) -> None:
-    done: list[object] = []
-    monkeypatch.setattr(processors, "evict", lambda size, threads: done.append((size, threads)))
-    contender = object.__new__(worker.Worker)  # whose own beginning is for a process of its own
-    contender._threads = 2
-    contender._prepared = {0: worker.Prepared(lambda: done.append("call"), calls=2, warm_up=-1.0)}
-    assert 0 <= contender.time(0, evicted=3)["seconds"] < 1
-    assert done == [(3 << 20, 2), "call", (3 << 20, 2), "call"]
 
 
 def test_peers_asked_for_by_name_run_on_nchw(monkeypatch: pytest.MonkeyPatch) -> None:

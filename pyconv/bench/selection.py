@@ -55,7 +55,8 @@ def _layers_of(word: str) -> tuple[list[Layer], list[str]]:
         return [parse(word)], []
     if (word and Path(word).exists()) or "/" in word or "." in word:
         return read(word)
-    raise unknown("layers", word, [*presets.NAMES, presets.ALL])
+    besides = "; descriptors (mb1ic64ih56oc64kh3ph1), files of them, ONNX models"
+    raise unknown("layers", word, [*presets.NAMES, presets.ALL], besides)
 
 
 def threads_of(text: str) -> list[int]:
@@ -121,7 +122,7 @@ def peers_of(text: str | None) -> list[Peer]:
             if not Path(name, "pyconv", "bench", "worker.py").is_file():
                 raise BenchError(f"--against {name}: holds no package pyconv")
         elif name not in adapters.NAMES:
-            raise unknown("peer", name, [*adapters.NAMES, "installed"])
+            raise unknown("peer", name, [*adapters.NAMES, "installed"], "; directories, with a slash")
         elif missing := adapters.missing(name):
             raise BenchError(f"--against {name}: not installed; try: pip install {' '.join(missing)}")
     if "installed" in words:

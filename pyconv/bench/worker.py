@@ -8,9 +8,9 @@ one process take the cores from each other, and because a crash is then one row 
 
 =============  =======================================================================================================
 ``prepare``    make arrays and call of a layer (``key`` names it from then on), check the result, fix how many calls
-               make a sample
-``time``       untimed calls for some milliseconds, and a sample; answers the seconds of one call. Of ``evicted`` MiB,
-               so much other memory is read before each call.
+               make a sample, and how many samples are taken
+``time``       untimed calls for some milliseconds, and samples; answers the seconds of one call, the median of these.
+               Of ``evicted`` MiB, so much other memory is read before each call.
 ``release``    forget a layer
 ``peak``       a sample of the multiply-add peak, in GFLOP/s, with all threads (pyconv only, as are the next three)
 ``bandwidth``  of a large copy, in GB/s, with all threads
@@ -55,7 +55,10 @@ _M_MMAP_THRESHOLD = -3
 
 _SHORT_CALL = 200e-6  # seconds; a sample of shorter calls is a loop of them,
 _SAMPLE = 500e-6  # at least this long
-_EVICTED_CALLS = 8  # but only so many where the caches are swept before each
+# What runs beside a virtual machine takes its core for half a millisecond to one, 15 % of the time (measured: the peak
+# of half milliseconds is 10 to 35 % lower then). It hits few of as many samples as fit this time, and not their median.
+_SAMPLES, _MOST_SAMPLES = 0.005, 9
+_EVICTED_CALLS = 8  # but only so many calls where the caches are swept before each
 _LONG_CALL = 0.5  # longer calls need no other one before them to warm up
 # The others' turn has left neither arrays nor code in the caches (measured: the second call after it takes up to twice
 # the time of the tenth).
@@ -89,10 +92,11 @@ def seconds(call: Callable[[], object], calls: int = 1) -> float:
 
 @dataclass
 class Prepared:
-    """A call that can be timed: how many of them make a sample, and for how long others go before."""
+    """A call that can be timed: how many make a sample, how many samples there are, how long others go before."""
 
     call: Callable[[], object]
     calls: int
+    samples: int
     warm_up: float
 
     @classmethod
@@ -102,8 +106,9 @@ class Prepared:
         if once < 10 * _SHORT_CALL:
             once = min(once, seconds(call), seconds(call))
         calls = 1 if once >= _SHORT_CALL else int(_SAMPLE / once) + 1
+        samples = max(1, min(_MOST_SAMPLES, int(_SAMPLES / (calls * once))))
         warm_up = _WARM_UP if threads == 1 else _SPREAD
-        return cls(call, calls, warm_up if once < _LONG_CALL else -1.0)
+        return cls(call, calls, samples, warm_up if once < _LONG_CALL else -1.0)
 
     def sample(self, evict: Callable[[], object] | None = None) -> float:
         """Time a call as decided, or, with something to be done before each call, fewer of them."""
@@ -113,9 +118,9 @@ class Prepared:
             while time.perf_counter() < end:
                 self.call()
         if evict is None:
-            return seconds(self.call, self.calls)
+            return statistics.median(seconds(self.call, self.calls) for _ in range(self.samples))
         samples = []
-        for _ in range(min(self.calls, _EVICTED_CALLS)):
+        for _ in range(min(self.calls * self.samples, _EVICTED_CALLS)):
             evict()
             samples.append(seconds(self.call))
         return statistics.median(samples)
