@@ -32,10 +32,11 @@ def stage(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[tuple[str, str]
         errors: dict[str, float] | None = None,
         interrupt_at: int | None = None,
         refuse: Callable[[str, str, int], bool] = lambda name, do, key: False,
-        peaks: Sequence[float] = (),
+        whole: Sequence[float] = (),
+        seconds: float = 1e-3,
     ) -> list[tuple[str, str]]:
         log: list[tuple[str, str]] = []
-        samples = iter(peaks)
+        samples = iter(whole)
 
         class Actor:
             def __init__(self, name: str, threads: int, isa: str = "") -> None:
@@ -58,8 +59,9 @@ def stage(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[tuple[str, str]
                         "error": (errors or {}).get(self.name, 0.5),
                         "plan": "a plan", "plan_short": "oc 8x3", "workspace": 100,
                     },
-                    "time": {"seconds": 1e-3},
-                    "peak": {"gflops": next(samples, 100.0) if do == "peak" else 0},
+                    "time": {"seconds": seconds},
+                    "peak": {"gflops": 100.0},
+                    "whole": {"gflops": next(samples, 100.0) if do == "whole" else 0},
                     "bandwidth": {"gbytes": 10.0},
                     "release": {},
                 }[do]  # fmt: skip
@@ -150,33 +152,38 @@ def test_a_budget_that_lasts_changes_nothing(stage: Callable[..., Any]) -> None:
     assert {len(row.pyconv.seconds) for row in measured.rows} == {9}
 
 
-def test_rounds_beside_a_low_peak_are_made_again(stage: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    pauses: list[float] = []
-    monkeypatch.setattr(time, "sleep", pauses.append)
-    first = [100.0] * session._FIRST_PEAKS
-    # Low after the first round; low before it, so that nobody begins; then at their usual height.
-    log = stage(peaks=[*first, 100, 80, 85, 95, 91])
-    measured = Session(JOBS[:1], [A], 3, patience=1e9)
+def test_samples_beside_others_are_taken_again(stage: Callable[..., Any]) -> None:
+    first = [100.0] * session._FIRST_SAMPLES
+    # Pyconv's turn: beside others before, so that it waits, and after. Then a's: beside others after it, once.
+    log = stage(whole=[*first, 89, 91, 85, 95, 90, 90, 80, 90, 90])
+    measured = Session(JOBS[:1], [A], 1, patience=1e9)
     measured.run()
-    asked = [f"{who} {what.split()[0]}" for who, what in log][2 + 1 + len(first) :]
-    turn = ["pyconv time", "a time"]
-    assert asked[:9] == ["pyconv peak", *turn, "pyconv peak", "pyconv peak", "pyconv peak", *turn, "pyconv peak"]
-    assert [asked.count(who) for who in turn] == [4, 4]
+    asked = [f"{who} {what.split()[0]}" for who, what in log]
+    asked = asked[asked.index("pyconv peak") + 1 + len(first) :]
+    whole, ours, theirs = "pyconv whole", "pyconv time", "a time"
+    expected = [whole, whole, ours, whole, whole, ours, whole, whole, theirs, whole, whole, theirs, whole]
+    assert asked[: len(expected)] == expected
+    assert [asked.count(who) for who in (ours, theirs)] == [2, 2]
     row = measured.rows[0]
-    assert len(row.pyconv.seconds) == len(row.peers["a"].seconds) == 3
-    assert measured.yardsticks[0].peak == [*first, 95, 100, 100], "those of the rounds that count"
-    assert measured.notes == ["1 round of a layer made again, beside a low peak"]
-    assert len(pauses) == 2
+    assert len(row.pyconv.seconds) == len(row.peers["a"].seconds) == 1
+    assert measured.notes == ["2 samples taken again, beside others on the cores"]
     assert not measured.failed
 
 
-def test_patience_ends(stage: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(time, "sleep", lambda seconds: None)
-    stage(peaks=[*[100.0] * session._FIRST_PEAKS, 100, *[50.0] * 100])
+def test_patience_ends(stage: Callable[..., Any]) -> None:
+    stage(whole=[*[100.0] * session._FIRST_SAMPLES, 100, *[50.0] * 100])
     measured = Session(JOBS[:1], [A], 3, patience=1e-9)
     measured.run()
     assert len(measured.rows[0].pyconv.seconds) == 3
-    assert measured.notes == ["1 round of a layer made again, beside a low peak; then patience was at its end"]
+    assert measured.notes == ["1 sample taken again, beside others on the cores; then patience was at its end"]
+
+
+def test_long_calls_wait_for_nobody(stage: Callable[..., Any]) -> None:
+    log = stage(whole=[*[100.0] * session._FIRST_SAMPLES, 100, *[50.0] * 100], seconds=2 * session._LONG_CALL)
+    measured = Session(JOBS[:1], [], 3, patience=1e9)
+    measured.run()
+    assert sum(what.startswith("time") for _, what in log) == 3
+    assert measured.notes == []
 
 
 def test_a_peer_that_cannot_is_left_out(stage: Callable[..., Any]) -> None:

@@ -104,8 +104,7 @@ def parser() -> argparse.ArgumentParser:
         metavar="S",
         type=_seconds,
         default=0.0,
-        help="make a layer's rounds again, for S more seconds in all, beside which the peak is more than 10 %% below "
-        "its best: others are using the cores",
+        help="take samples again, for S more seconds in all, while others use the cores, also their other threads",
     )
     add(
         "--against",

@@ -4,8 +4,8 @@ Neighbours on shared cores slow everything down for seconds at a time. So no con
 itself: within a round all of them run one after the other, the next round begins with another one, and a round goes
 over as many layers as fit the memory together (`_CHUNK_BYTES`) before the next one starts.
 
-Whoever has patience has the rounds of a layer made again before and after which the peak was low. What decides is the
-peak alone, never what a contender took, and a round counts for all of them or for none.
+Whoever has patience has samples taken again before or after which others used the cores. What decides is a tile that is
+timed beside every contender (yardsticks.py: whole_cores_gflops), never what the contender took.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from pyconv.bench.contender import Contender, RefusedError, is_build
 from pyconv.bench.layer import Layer
 from pyconv.bench.operands import DTYPES
 from pyconv.bench.progress import Progress
-from pyconv.bench.record import Row, Settings, Timing, Yardstick, percentile
+from pyconv.bench.record import Row, Settings, Timing, Yardstick
 
 LEAST_ROUNDS = 3
 _CHUNK_BYTES = 1 << 30
 _LAYERS_PER_BANDWIDTH = 8
-# Of the peak's best decile so far: below it others have a part of the core. Before the first round, so many samples.
-_LOW_PEAK, _FIRST_PEAKS = 0.9, 20
-_PAUSE = 0.1  # seconds, for them to be done
+# Of that tile's best time so far, which is looked for in so many samples, about a second, at first.
+_WHOLE, _FIRST_SAMPLES = 0.9, 300
+_LONG_CALL = 0.02  # seconds; longer ones have others in them in any case
 # Seconds, to weigh one layer against another: of a round with no work in it, on one thread and on several, and of an
 # operation.
 _PER_CALL, _PER_PARALLEL_CALL, _PER_FLOP = 0.015, 0.045, 2 / 50e9
@@ -94,7 +94,7 @@ class Session:
     max_seconds : float, optional
         Make fewer rounds, if at least `LEAST_ROUNDS`, to end after about this time.
     patience : float, optional
-        For how many seconds, in all, to wait and to make rounds again.
+        For how many seconds, in all, to wait for the cores and to take samples again.
     """
 
     def __init__(
@@ -115,6 +115,7 @@ class Session:
         self._deadline = None if max_seconds is None else time.monotonic() + max_seconds
         self._patience = patience
         self._repeated = 0
+        self._whole: dict[tuple[str, int], float] = {}  # GFLOP/s
         self._peaks: dict[tuple[str, str, int], list[float]] = {}
         self._bandwidths: dict[tuple[str, str, int], float] = {}
         self._measured = 0
@@ -139,7 +140,7 @@ class Session:
             self.failed = True
         if self._repeated:
             rest = "" if self._patience > 0 else "; then patience was at its end"
-            self.notes.append(f"{counted(self._repeated, 'round')} of a layer made again, beside a low peak{rest}")
+            self.notes.append(f"{counted(self._repeated, 'sample')} taken again, beside others on the cores{rest}")
 
     def _run_group(self, isa: str, threads: int, jobs: list[Job], progress: Progress) -> None:
         """Measure the jobs that share their processes."""
@@ -264,46 +265,46 @@ class Session:
         job = entry.job
         progress.say(f"round {number + 1} of {self._rounds}, {job.layer.name or job.layer.shape_text}")
         peaks = self._peaks.setdefault(self._yardstick(job), [])
+        peaks.append(team[0].ask("peak", dtype=job.settings.dtype)["gflops"])
         first = number % len(team)
-        turn = team[first:] + team[:first]
-
-        def peak() -> float:
-            return float(team[0].ask("peak", dtype=job.settings.dtype)["gflops"])
-
-        def is_low(sample: float) -> bool:
-            return sample < _LOW_PEAK * percentile(peaks, 90)
-
-        if self._patience > 0 and not peaks:
-            peaks += [peak() for _ in range(_FIRST_PEAKS)]
-        while True:
-            begun = time.monotonic()
-            patient = self._patience > 0
-            sample = peak()
-            if not patient or not is_low(sample):
-                seconds = self._time(turn, entry)
-                if not patient or not is_low(peak()):
-                    break
-                self._repeated += 1
-            time.sleep(_PAUSE)
-            self._patience -= time.monotonic() - begun
-        peaks.append(sample)
-        for name, taken in seconds.items():
-            entry.seconds[name].append(taken)
-        progress.advance(job.weight() * len(team))
-
-    def _time(self, turn: list[Contender], entry: _Entry) -> dict[str, float]:
-        """Time every contender once, and drop those that fail."""
-        found = {}
-        for contender in turn:
+        for contender in team[first:] + team[:first]:
             if contender.name in entry.seconds:
                 try:
-                    found[contender.name] = contender.time(entry.key, entry.job.settings.evicted)
+                    entry.seconds[contender.name].append(self._time(team[0], contender, entry))
                 except RefusedError as refused:
                     if contender.name == "pyconv":
                         raise
                     del entry.seconds[contender.name]
                     entry.skipped[contender.name] = str(refused)
-        return found
+            progress.advance(job.weight())
+
+    def _time(self, pyconv: Contender, contender: Contender, entry: _Entry) -> float:
+        """Take a sample, again while there is patience and others use the cores."""
+        settings = entry.job.settings
+        before = entry.seconds[contender.name]
+        long = bool(before) and before[-1] > _LONG_CALL
+        while True:
+            begun = time.monotonic()
+            patient = self._patience > 0 and not long
+            if not patient or self._has_whole_cores(pyconv, settings):
+                seconds = contender.time(entry.key, settings.evicted)
+                if not patient or seconds > _LONG_CALL or self._has_whole_cores(pyconv, settings):
+                    return seconds
+                self._repeated += 1
+            self._patience -= time.monotonic() - begun
+
+    def _has_whole_cores(self, pyconv: Contender, settings: Settings) -> bool:
+        """Tell whether nobody else uses the cores."""
+
+        def sample() -> float:
+            return float(pyconv.ask("whole")["gflops"])
+
+        key = settings.isa, settings.threads
+        if key not in self._whole:
+            self._whole[key] = max(sample() for _ in range(_FIRST_SAMPLES))
+        now = sample()
+        self._whole[key] = max(now, self._whole[key])
+        return now >= _WHOLE * self._whole[key]
 
     def _row(self, entry: _Entry, finished: bool) -> Row:
         layer, settings, facts = entry.job.layer, entry.job.settings, entry.facts

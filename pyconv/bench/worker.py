@@ -12,7 +12,8 @@ one process take the cores from each other, and because a crash is then one row 
 ``time``       untimed calls for some milliseconds, and samples; answers the seconds of one call, the median of these.
                Of ``evicted`` MiB, so much other memory is read before each call.
 ``release``    forget a layer
-``peak``       a sample of the multiply-add peak, in GFLOP/s, with all threads (pyconv only, as are the next three)
+``peak``       a sample of the multiply-add peak, in GFLOP/s, with all threads (pyconv only, as are the next four)
+``whole``      of a tile that takes the cores as a whole, in GFLOP/s, with all threads
 ``bandwidth``  of a large copy, in GB/s, with all threads
 ``plan``       the plan of a layer, and the tiles that it runs
 ``tile``       one tile alone, in GFLOP/s
@@ -47,7 +48,7 @@ from pyconv.bench.errors import UnsupportedError
 from pyconv.bench.layer import Layer
 from pyconv.bench.operands import DTYPES, operands
 from pyconv.bench.reference import largest_error
-from pyconv.bench.yardsticks import bandwidth_gbytes, peak_gflops, tile_gflops, tiles_of
+from pyconv.bench.yardsticks import bandwidth_gbytes, peak_gflops, tile_gflops, tiles_of, whole_cores_gflops
 
 # glibc's numbers of the two options (malloc.h).
 _M_TRIM_THRESHOLD = -1
@@ -166,6 +167,10 @@ class Worker:
     def peak(self, dtype: str) -> dict[str, Any]:
         """Sample the multiply-add peak."""
         return {"gflops": peak_gflops(DTYPES[dtype].accumulator, self._threads)}
+
+    def whole(self) -> dict[str, Any]:
+        """Sample a tile that takes the cores as a whole."""
+        return {"gflops": whole_cores_gflops(self._threads)}
 
     def bandwidth(self) -> dict[str, Any]:
         """Measure the bandwidth of a copy."""
