@@ -179,7 +179,7 @@ def test_patience_ends(stage: Callable[..., Any]) -> None:
 
 
 def test_long_calls_wait_for_nobody(stage: Callable[..., Any]) -> None:
-    log = stage(whole=[*[100.0] * session._FIRST_SAMPLES, 100, *[50.0] * 100], seconds=2 * session._LONG_CALL)
+    log = stage(whole=[*[100.0] * session._FIRST_SAMPLES, 100, *[50.0] * 100], seconds=2 * session._TOO_LONG)
     measured = Session(JOBS[:1], [], 3, patience=1e9)
     measured.run()
     assert sum(what.startswith("time") for _, what in log) == 3

@@ -29,7 +29,7 @@ _CHUNK_BYTES = 1 << 30
 _LAYERS_PER_BANDWIDTH = 8
 # Of that tile's best time so far, which is looked for in so many samples, about a second, at first.
 _WHOLE, _FIRST_SAMPLES = 0.9, 300
-_LONG_CALL = 0.02  # seconds; longer ones have others in them in any case
+_TOO_LONG = 0.02  # seconds; longer ones have others in them in any case
 # Seconds, to weigh one layer against another: of a round with no work in it, on one thread and on several, and of an
 # operation.
 _PER_CALL, _PER_PARALLEL_CALL, _PER_FLOP = 0.015, 0.045, 2 / 50e9
@@ -282,13 +282,13 @@ class Session:
         """Take a sample, again while there is patience and others use the cores."""
         settings = entry.job.settings
         before = entry.seconds[contender.name]
-        long = bool(before) and before[-1] > _LONG_CALL
+        long = bool(before) and before[-1] > _TOO_LONG
         while True:
             begun = time.monotonic()
             patient = self._patience > 0 and not long
             if not patient or self._has_whole_cores(pyconv, settings):
                 seconds = contender.time(entry.key, settings.evicted)
-                if not patient or seconds > _LONG_CALL or self._has_whole_cores(pyconv, settings):
+                if not patient or seconds > _TOO_LONG or self._has_whole_cores(pyconv, settings):
                     return seconds
                 self._repeated += 1
             self._patience -= time.monotonic() - begun
