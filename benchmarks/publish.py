@@ -31,6 +31,7 @@ from pyconv.bench.table import (
     common,
     digits,
     in_markdown,
+    lost_rounds,
     milliseconds,
     number,
     percents,
@@ -211,8 +212,8 @@ def _lost(everything: Run, apart: Sequence[str]) -> str:
 
     def line(row: Row) -> list[str]:
         cells = [row.network or NOTHING, row.name or NOTHING, shape(row.layer), *_values(row.settings, apart)]
-        rounds = "{} of {}".format(*row.lost_rounds)
-        return [*cells, milliseconds(row.pyconv.median), str(row.fastest_peer()), rounds, number(row.fastest_ratio, 2)]
+        cells += [milliseconds(row.pyconv.median), str(row.fastest_peer())]
+        return [*cells, lost_rounds(row), number(row.fastest_ratio, 2)]
 
     parts = [_head(everything, MOST_LOST), in_markdown(titles, [line(row) for row in lost[:MOST_LOST]], left)]
     if lost[MOST_LOST:]:

@@ -264,8 +264,8 @@ cdef inline void run_grid(
     const int role, Py_ssize_t SH, int NV, int R, const real *pixels, const real *weights, const real *bias, char *out,
     const Grid *grid,
 ) noexcept nogil:
-    # A grid of tiles under DEPTHWISE, and of as many pixels, R, under DEPTHWISE_CHANNELS. Tiles of groups one by one:
-    # they take so long that to find their instance does not count.
+    # Tiles of R rows under DEPTHWISE, of R pixels under DEPTHWISE_CHANNELS. Those of groups one by one: they take so
+    # long that to find their instance does not count.
     cdef Py_ssize_t i, j
     if FUSED and (role == DEPTHWISE or grid.taps.n_ic == 1):
         run_instance(role, SH, NV, R, pixels, weights, bias, out, grid)
@@ -323,7 +323,7 @@ cdef void gather_repeated(
         Py_ssize_t n_ch = (skipped + n + p.repeats - 1) // p.repeats
         Task line = t[0]
         Axis rows = p.rows
-        Segment segment  # of one row at a time, for a task that begins at the top
+        Segment segment  # of one row, which is its first alone: `line` begins at the top
         real *source = strip + p.source_offset
         real *slots
     line.oh_start, line.n_oh = 0, 1

@@ -16,7 +16,7 @@ cdef struct Lowered:
     Py_ssize_t mb, g, icg, ocg, oh, ow, kh, kw, dh, dw, sh, sw
     Py_ssize_t slot  # elements of one slot of the strip: a vector or more where its lanes are channels, else 1
     Py_ssize_t repeats      # lanes of a slot that hold each channel
-    # The row that these come from, of single channels: elements of its slots, and of the strip before it.
+    # The row that these come from, of single channels: elements of each of its slots, and of the strip before it.
     Py_ssize_t source_slot, source_offset
     Py_ssize_t band  # rows that are computed before the next block of channels, where vectors are of channels
     Py_ssize_t l1_ways, l2_ways  # lines that a set of each cache holds

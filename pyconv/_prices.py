@@ -189,10 +189,10 @@ def channel_cycles(p: ConvProblem, tile: Tile, caches: Caches) -> float:
 def _in_channel_vectors(p: ConvProblem, lanes: int) -> bool:
     """Whether a vector of output channels is made of whole groups with as many inputs, or of several single channels.
 
-    Half a vector will do, but not of repeated channels (measured, 4 of 8 lanes: they take 1.1 to 2.1 times as long).
-    Less than a vector is made of each of these: a whole one takes the channel as a scalar (measured, 1x1 to 5x5 kernels
+    Of each of these less than a vector is made: a whole one takes the channel as a scalar (measured, 1x1 to 5x5 kernels
     with stride 1 and 2: 2 to 7 of 8 lanes take 0.3 to 0.95 times as long as elsewhere, of three channels up to 1.4
-    times; 8 of them 0.85 to 1.4 times).
+    times; 8 of them 0.85 to 1.4 times). Half a vector will do, but not of channels that are repeated (measured, 4 of 8
+    lanes: they take 1.1 to 2.1 times as long).
     """
     icg = p.ic // p.g
     if p.oc > p.ic:

@@ -58,6 +58,8 @@ def without(monkeypatch: pytest.MonkeyPatch, *modules: str) -> None:
         ([*ONE, "--max-seconds", "soon"], "--max-seconds: 'soon'"),
         ([""], "unknown layers ''"),
         (["mine"], "all; descriptors (mb1ic64ih56oc64kh3ph1), files of them, ONNX models"),
+        ([*ONE, "--patience", "1", "--max-seconds", "9"], "--patience 1: not with --max-seconds"),
+        ([*ONE, "--compare", "x.json", "--json", "./x.json"], "--json ./x.json: is the record to compare with"),
         ([*ONE, "--against", "mine"], "installed; directories, with a slash"),
         ([*ONE, "--isa", "x86-64-v9"], "'x86-64-v9'; did you mean 'x86-64-v"),
         ([*ONE, "--dtype", "f8"], "'f8'"),
@@ -238,6 +240,15 @@ def test_a_build_that_does_not_start_is_a_failure(tmp_path: Path, capsys: pytest
         file.write_text("raise ImportError('not compiled')\n")
     assert cli.main([*ONE, "--against", str(tmp_path), "--rounds", "1"]) == cli.FAILED
     assert f"{tmp_path}: its process ended with status 1: ImportError: not compiled" in capsys.readouterr().err
+
+
+def test_a_directory_is_written_with_a_slash(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "other" / "pyconv").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    assert cli.main([*ONE, "--against", "other"]) == cli.MISUSED
+    assert "--against other: a directory is written with a slash, other/" in capsys.readouterr().err
 
 
 def test_peers_asked_for_by_name_run_on_nchw(monkeypatch: pytest.MonkeyPatch) -> None:

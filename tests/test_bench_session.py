@@ -33,7 +33,6 @@ def stage(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[tuple[str, str]
         interrupt_at: int | None = None,
         refuse: Callable[[str, str, int], bool] = lambda name, do, key: False,
         whole: Sequence[float] = (),
-        seconds: float = 1e-3,
     ) -> list[tuple[str, str]]:
         log: list[tuple[str, str]] = []
         samples = iter(whole)
@@ -59,7 +58,7 @@ def stage(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[tuple[str, str]
                         "error": (errors or {}).get(self.name, 0.5),
                         "plan": "a plan", "plan_short": "oc 8x3", "workspace": 100,
                     },
-                    "time": {"seconds": seconds},
+                    "time": {"seconds": 1e-3},
                     "peak": {"gflops": 100.0},
                     "whole": {"gflops": next(samples, 100.0) if do == "whole" else 0},
                     "bandwidth": {"gbytes": 10.0},
@@ -154,19 +153,21 @@ def test_a_budget_that_lasts_changes_nothing(stage: Callable[..., Any]) -> None:
 
 def test_samples_beside_others_are_taken_again(stage: Callable[..., Any]) -> None:
     first = [100.0] * session._FIRST_SAMPLES
-    # Pyconv's turn: beside others before, so that it waits, and after. Then a's: beside others after it, once.
-    log = stage(whole=[*first, 89, 91, 85, 95, 90, 90, 80, 90, 90])
+    # The peak, as it comes. Pyconv's turn: beside others before, so that it waits, and after. Then a's: after it, once.
+    log = stage(whole=[*first, 99, 99, 89, 91, 85, 95, 90, 90, 80, 90, 90])
     measured = Session(JOBS[:1], [A], 1, patience=1e9)
     measured.run()
     asked = [f"{who} {what.split()[0]}" for who, what in log]
-    asked = asked[asked.index("pyconv peak") + 1 + len(first) :]
+    assert asked.index("pyconv peak") == asked.index("pyconv whole") + len(first) + 1
+    asked = asked[asked.index("pyconv peak") + 2 :]
     whole, ours, theirs = "pyconv whole", "pyconv time", "a time"
     expected = [whole, whole, ours, whole, whole, ours, whole, whole, theirs, whole, whole, theirs, whole]
     assert asked[: len(expected)] == expected
     assert [asked.count(who) for who in (ours, theirs)] == [2, 2]
     row = measured.rows[0]
     assert len(row.pyconv.seconds) == len(row.peers["a"].seconds) == 1
-    assert measured.notes == ["2 samples taken again, beside others on the cores"]
+    (remark,) = measured.remarks
+    assert remark == "others used the cores: 2 samples taken again, 0 s waited"
     assert not measured.failed
 
 
@@ -175,15 +176,45 @@ def test_patience_ends(stage: Callable[..., Any]) -> None:
     measured = Session(JOBS[:1], [A], 3, patience=1e-9)
     measured.run()
     assert len(measured.rows[0].pyconv.seconds) == 3
-    assert measured.notes == ["1 sample taken again, beside others on the cores; then patience was at its end"]
+    assert len(measured.yardsticks[0].peak) == 3
+    (remark,) = measured.remarks
+    assert remark.startswith("others used the cores: 1 sample taken again, 0 s waited; then patience was at its end")
 
 
-def test_long_calls_wait_for_nobody(stage: Callable[..., Any]) -> None:
-    log = stage(whole=[*[100.0] * session._FIRST_SAMPLES, 100, *[50.0] * 100], seconds=2 * session._TOO_LONG)
-    measured = Session(JOBS[:1], [], 3, patience=1e9)
+def test_patience_that_ends_while_nobody_can_begin_is_told(stage: Callable[..., Any]) -> None:
+    stage(whole=[*[100.0] * session._FIRST_SAMPLES, *[50.0] * 9])
+    measured = Session(JOBS[:1], [], 1, patience=1e-9)
     measured.run()
-    assert sum(what.startswith("time") for _, what in log) == 3
-    assert measured.notes == []
+    (remark,) = measured.remarks
+    assert remark.startswith("others used the cores: 0 samples taken again, 0 s waited; then patience was at its end")
+
+
+def test_a_sample_that_is_always_disturbed_is_taken_as_it_is(stage: Callable[..., Any]) -> None:
+    log = stage(whole=[*[100.0] * (session._FIRST_SAMPLES + 2), *[100, 50] * session._MOST_REPEATS])
+    Session(JOBS[:1], [], 1, patience=1e9).run()
+    assert sum(what.startswith("time") for _, what in log) == session._MOST_REPEATS + 1
+
+
+def test_a_peer_is_not_blamed_for_the_end_of_pyconv(stage: Callable[..., Any]) -> None:
+    asked = []
+
+    def refuse(name: str, do: str, key: int) -> bool:
+        asked.append(do)
+        return asked.count("time") > 1 and do == "whole"
+
+    stage(refuse=refuse)
+    measured = Session(JOBS[:1], [A], 3, patience=1e9)
+    measured.run()
+    assert measured.failed
+    assert measured.rows[0].skipped == {}
+
+
+def test_long_calls_wait_for_nobody(stage: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session, "_LONG_CALL", JOBS[0].flops - 1)
+    log = stage(whole=[100.0] * session._FIRST_SAMPLES)
+    Session(JOBS[:1], [A], 3, patience=1e9).run()
+    timed = [what.split()[0] for _, what in log if what.split()[0] in ("time", "whole")]
+    assert timed[session._FIRST_SAMPLES :] == ["whole", "whole", "time", "time"] * 3, "the peak's looks only"
 
 
 def test_a_peer_that_cannot_is_left_out(stage: Callable[..., Any]) -> None:

@@ -79,7 +79,7 @@ def parser() -> argparse.ArgumentParser:
 
     what = top.add_argument_group("what is measured")
     add = what.add_argument
-    add("--batch", metavar="N,...", help="images (default: 1 for presets; what a descriptor says)")
+    add("--batch", metavar="N,...", help="images (default: 1 for presets; what a descriptor says, or 2)")
     add("--threads", metavar="N,...", help="numbers of threads, or 'all' (default: 1)")
     add("--dtype", metavar="DTYPE,...", default="f32", help=f"of {', '.join(DTYPES)}; default: f32")
     add("--layout", metavar="nchw,nhwc", default="nchw", help="memory layout of the input (default: nchw)")
@@ -104,7 +104,8 @@ def parser() -> argparse.ArgumentParser:
         metavar="S",
         type=_seconds,
         default=0.0,
-        help="take samples again, for S more seconds in all, while others use the cores, also their other threads",
+        help="wait while other processes use the cores (or the other hardware threads of these), and take samples "
+        "again that they disturbed, for S more seconds in all (default: take samples as they come)",
     )
     add(
         "--against",
@@ -196,6 +197,10 @@ def _main(arguments: Sequence[str]) -> int:
         print_list(options.layers, options.filter)
         return OK
     check_outputs(options)
+    if options.patience and options.max_seconds:
+        raise BenchError(
+            f"--patience {options.patience:g}: not with --max-seconds, which it would take the rounds from"
+        )
     old = read_old(options)
     layers, notes = selection.layers_of(options.layers, options.filter)
     peers = selection.peers_of(options.against)
@@ -256,7 +261,7 @@ def _main(arguments: Sequence[str]) -> int:
     else:
         session.run()
         interrupted = session.interrupted
-        run = dataclasses.replace(run, yardsticks=session.yardsticks, rows=session.rows)
+        run = dataclasses.replace(run, yardsticks=session.yardsticks, rows=session.rows, notes=session.remarks)
     for note in [*notes, *session.notes]:
         print(f"{PROGRAM}: {note}", file=sys.stderr)
     if interrupted and not run.rows and not run.special:
@@ -312,6 +317,8 @@ def print_list(words: Sequence[str], pattern: str | None) -> None:
 def check_outputs(options: argparse.Namespace) -> None:
     """Refuse outputs that could not be written at the end, before anything is measured."""
     named: dict[str, str] = {}
+    if options.compare and options.json and Path(options.compare).resolve() == Path(options.json).resolve():
+        raise BenchError(f"--json {options.json}: is the record to compare with, which would be lost")
     for option in ("json", "csv", "markdown", "plot"):
         name = getattr(options, option)
         if name is not None:

@@ -54,10 +54,10 @@ def compare(old: Run, new: Run, threshold: float | None) -> tuple[str, bool]:
         alone = len(run.rows) - len(pairs)
         if alone:
             parts.append(f"only in the {which} run: {counted(alone, 'row')}")
-    if threshold is not None:
+    if threshold is not None and pairs:
         parts.append(f"{failures} of {len(pairs)} rows are slower by more than {100 * threshold:g} %")
-        if not pairs:
-            parts.append("nothing was compared: that is a failure, too")
+    elif threshold is not None:
+        parts.append("nothing was compared: that is a failure, too")
     failed = failures > 0 or (threshold is not None and not pairs)
     return "\n\n".join(part for part in parts if part) + "\n", failed
 

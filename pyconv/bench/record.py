@@ -210,10 +210,16 @@ class Row:
 
     @property
     def lost_rounds(self) -> tuple[int, int]:
-        """In how many rounds the fastest peer was faster, and of how many: in all, or noise may have decided."""
+        """In how many rounds the fastest peer was faster, and of how many: unless in all, noise may have decided."""
         peer = self.fastest_peer()
         rounds = list(zip(self.peers[peer].seconds, self.pyconv.seconds, strict=False)) if peer else []
         return sum(theirs < ours for theirs, ours in rounds), len(rounds)
+
+    @property
+    def lost_throughout(self) -> bool:
+        """Whether the fastest peer was faster in every round."""
+        rounds, of = self.lost_rounds
+        return self.lost and rounds == of
 
 
 @dataclass(frozen=True)
@@ -242,7 +248,7 @@ class Run:
 
     ``machine`` and ``versions`` hold whatever pyconv.bench.machine found, in order; read here are ``processor`` (its
     name) and ``cores`` of the one, ``pyconv`` and the peers of the other. ``special`` holds the tables of the special
-    modes by mode: title, columns, rows, notes.
+    modes by mode: title, columns, rows, notes. ``notes`` says what else a reader should know.
     """
 
     command: str
@@ -252,6 +258,7 @@ class Run:
     yardsticks: list[Yardstick]
     rows: list[Row]
     special: dict[str, Any] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
 
     def yardstick(self, settings: Settings) -> Yardstick:
         """Return what the machine does with this instruction set, dtype and number of threads; empty if unknown."""
@@ -290,7 +297,7 @@ class Run:
             partial=sum(row.partial for row in rows),
             compared=sum(row.fastest_peer() is not None for row in rows),
             lost=sum(row.lost for row in rows),
-            lost_throughout=sum(row.lost and len(set(row.lost_rounds)) == 1 for row in rows),
+            lost_throughout=sum(row.lost_throughout for row in rows),
             milliseconds=1e3 * sum(row.pyconv.median * row.multiplicity for row in rows),
             gflops=geometric_mean(row.gflops for row in rows),
             percent_of_peak=mean_and_least(row.percent_of_peak(self.yardstick(row.settings)) for row in rows),
@@ -372,6 +379,7 @@ _FIGURES: dict[str, Callable[[Row, Yardstick], object]] = {
     "percent_of_roof": Row.percent_of_roof,
     "fastest_peer": lambda row, _: row.fastest_peer(),
     "fastest_ratio": lambda row, _: row.fastest_ratio,
+    "rounds_lost": lambda row, _: row.lost_rounds[0],
 }
 
 

@@ -121,6 +121,8 @@ def peers_of(text: str | None) -> list[Peer]:
                 raise BenchError(f"--against {name}: no such directory")
             if not Path(name, "pyconv", "bench", "worker.py").is_file():
                 raise BenchError(f"--against {name}: holds no package pyconv")
+        elif name not in adapters.NAMES and Path(name, "pyconv").is_dir():
+            raise BenchError(f"--against {name}: a directory is written with a slash, {name}/")
         elif name not in adapters.NAMES:
             raise unknown("peer", name, [*adapters.NAMES, "installed"], "; directories, with a slash")
         elif missing := adapters.missing(name):

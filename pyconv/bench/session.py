@@ -4,18 +4,19 @@ Neighbours on shared cores slow everything down for seconds at a time. So no con
 itself: within a round all of them run one after the other, the next round begins with another one, and a round goes
 over as many layers as fit the memory together (`_CHUNK_BYTES`) before the next one starts.
 
-Whoever has patience has samples taken again before or after which others used the cores. What decides is a tile that is
-timed beside every contender (yardsticks.py: whole_cores_gflops), never what the contender took.
+Where a run is given patience, a sample waits until nobody else uses the cores, and is taken again if somebody does just
+after it. What decides is a tile that is timed beside every contender (yardsticks.py: whole_cores_gflops), never what
+that took.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, field
 from itertools import groupby
-from typing import Any
+from typing import Any, TypeVar
 
 from pyconv._words import counted
 from pyconv.bench.contender import Contender, RefusedError, is_build
@@ -24,12 +25,16 @@ from pyconv.bench.operands import DTYPES
 from pyconv.bench.progress import Progress
 from pyconv.bench.record import Row, Settings, Timing, Yardstick
 
+T = TypeVar("T")
+
 LEAST_ROUNDS = 3
 _CHUNK_BYTES = 1 << 30
 _LAYERS_PER_BANDWIDTH = 8
-# Of that tile's best time so far, which is looked for in so many samples, about a second, at first.
+# Of that tile's best so far, which is looked for in so many samples, a second or a few, at first.
 _WHOLE, _FIRST_SAMPLES = 0.9, 300
-_TOO_LONG = 0.02  # seconds; longer ones have others in them in any case
+# Operations, some ten milliseconds: longer calls have others in them in any case, and so have those that are disturbed
+# so many times. The same for all contenders, whatever they take.
+_LONG_CALL, _MOST_REPEATS = 1_000_000_000, 10
 # Seconds, to weigh one layer against another: of a round with no work in it, on one thread and on several, and of an
 # operation.
 _PER_CALL, _PER_PARALLEL_CALL, _PER_FLOP = 0.015, 0.045, 2 / 50e9
@@ -106,14 +111,15 @@ class Session:
         patience: float = 0.0,
     ) -> None:
         self.rows: list[Row] = []
-        self.notes: list[str] = []
+        self.notes: list[str] = []  # what went wrong
+        self.remarks: list[str] = []  # what a reader of the rows should know
         self.interrupted = False
         self.failed = False
         self._jobs = sorted(jobs, key=lambda job: (job.settings.isa, job.settings.threads))
         self._peers = peers
         self._rounds = rounds
         self._deadline = None if max_seconds is None else time.monotonic() + max_seconds
-        self._patience = patience
+        self._patience = self._patience_at_first = patience
         self._repeated = 0
         self._whole: dict[tuple[str, int], float] = {}  # GFLOP/s
         self._peaks: dict[tuple[str, str, int], list[float]] = {}
@@ -138,9 +144,12 @@ class Session:
         except RefusedError as refused:  # by pyconv
             self.notes.append(f"pyconv: {refused}")
             self.failed = True
-        if self._repeated:
-            rest = "" if self._patience > 0 else "; then patience was at its end"
-            self.notes.append(f"{counted(self._repeated, 'sample')} taken again, beside others on the cores{rest}")
+        if self._patience_at_first:
+            waited = min(self._patience_at_first, self._patience_at_first - self._patience)
+            rest = "" if self._patience > 0 else "; then patience was at its end, and they were taken as they came"
+            self.remarks.append(
+                f"others used the cores: {counted(self._repeated, 'sample')} taken again, {waited:.0f} s waited{rest}"
+            )
 
     def _run_group(self, isa: str, threads: int, jobs: list[Job], progress: Progress) -> None:
         """Measure the jobs that share their processes."""
@@ -262,34 +271,51 @@ class Session:
 
     def _round(self, team: list[Contender], entry: _Entry, number: int, progress: Progress) -> None:
         """Sample the peak and time every contender once, beginning with another one in each round."""
-        job = entry.job
+        job, pyconv = entry.job, team[0]
         progress.say(f"round {number + 1} of {self._rounds}, {job.layer.name or job.layer.shape_text}")
+
+        def peak() -> float:
+            return float(pyconv.ask("peak", dtype=job.settings.dtype)["gflops"])
+
         peaks = self._peaks.setdefault(self._yardstick(job), [])
-        peaks.append(team[0].ask("peak", dtype=job.settings.dtype)["gflops"])
+        peaks.append(self._undisturbed(pyconv, job.settings, peak))
         first = number % len(team)
         for contender in team[first:] + team[:first]:
             if contender.name in entry.seconds:
-                try:
-                    entry.seconds[contender.name].append(self._time(team[0], contender, entry))
-                except RefusedError as refused:
-                    if contender.name == "pyconv":
-                        raise
-                    del entry.seconds[contender.name]
-                    entry.skipped[contender.name] = str(refused)
+                self._time(pyconv, contender, entry)
             progress.advance(job.weight())
 
-    def _time(self, pyconv: Contender, contender: Contender, entry: _Entry) -> float:
-        """Take a sample, again while there is patience and others use the cores."""
+    def _time(self, pyconv: Contender, contender: Contender, entry: _Entry) -> None:
+        """Time a contender once; a peer that fails is out."""
         settings = entry.job.settings
-        before = entry.seconds[contender.name]
-        long = bool(before) and before[-1] > _TOO_LONG
+
+        def take() -> float | None:
+            try:
+                return contender.time(entry.key, settings.evicted)
+            except RefusedError as refused:
+                if contender is pyconv:
+                    raise
+                entry.skipped[contender.name] = str(refused)
+                return None
+
+        long = entry.job.flops > _LONG_CALL
+        sample = take() if long else self._undisturbed(pyconv, settings, take)
+        if sample is None:
+            del entry.seconds[contender.name]
+        else:
+            entry.seconds[contender.name].append(sample)
+
+    def _undisturbed(self, pyconv: Contender, settings: Settings, take: Callable[[], T]) -> T:
+        """Take a sample, again while there is patience and others use the cores."""
+        repeats = 0
         while True:
             begun = time.monotonic()
-            patient = self._patience > 0 and not long
+            patient = self._patience > 0 and repeats < _MOST_REPEATS
             if not patient or self._has_whole_cores(pyconv, settings):
-                seconds = contender.time(entry.key, settings.evicted)
-                if not patient or seconds > _TOO_LONG or self._has_whole_cores(pyconv, settings):
-                    return seconds
+                sample = take()
+                if not patient or self._has_whole_cores(pyconv, settings):
+                    return sample
+                repeats += 1
                 self._repeated += 1
             self._patience -= time.monotonic() - begun
 

@@ -66,15 +66,16 @@ def columns(run: Run) -> list[Column]:
             Column("fastest", 9, lambda row, _: row.fastest_peer() or NOTHING, left=True),
             Column("ratio", 1, lambda row, _: number(row.fastest_ratio, 2)),
         ]
-    if any(row.lost or row.partial for row in run.rows):
-        found.append(Column("", 0, lambda row, _: remark(row), left=True))
+    if any(row.lost for row in run.rows):
+        found.append(Column("rounds lost", 0, lambda row, _: lost_rounds(row) if row.lost else "", left=True))
+    if any(row.partial for row in run.rows):
+        found.append(Column("", 0, lambda row, _: "cut short" if row.partial else "", left=True))
     return found
 
 
-def remark(row: Row) -> str:
-    """Say what a reader must not overlook."""
-    rounds, of = row.lost_rounds
-    return ", ".join([f"loses {rounds} of {of}"] * row.lost + ["cut short"] * row.partial)
+def lost_rounds(row: Row) -> str:
+    """Say in how many rounds a peer was faster."""
+    return "{} of {}".format(*row.lost_rounds)
 
 
 def shape(descriptor: str) -> str:
@@ -172,6 +173,11 @@ def notes(run: Run) -> list[str]:
         lines.append(
             "ratios: a peer's median time by pyconv's, above 1 pyconv is faster; 'ratio' is to the fastest peer"
         )
+    if any(row.lost for row in run.rows):
+        lines.append(
+            "lost: by the medians; rounds lost: in how many of such a row's rounds the fastest peer was faster; "
+            "unless in all, noise may have decided"
+        )
     if run.approximate():
         lines.append(f"{APPROXIMATE}: computes another, less accurate result; never counted as the fastest peer")
     if any(row.partial for row in run.rows):
@@ -181,7 +187,7 @@ def notes(run: Run) -> list[str]:
         for peer, reason in row.skipped.items():
             reasons[peer, reason] = reasons.get((peer, reason), 0) + 1
     lines += [f"{peer}: {counted(n, 'row')} left out: {why}" for (peer, why), n in reasons.items()]
-    return lines + _slow_teams(run)
+    return lines + run.notes + _slow_teams(run)
 
 
 def _slow_teams(run: Run) -> list[str]:

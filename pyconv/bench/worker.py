@@ -108,6 +108,7 @@ class Prepared:
             once = min(once, seconds(call), seconds(call))
         calls = 1 if once >= _SHORT_CALL else int(_SAMPLE / once) + 1
         samples = max(1, min(_MOST_SAMPLES, int(_SAMPLES / (calls * once))))
+        samples -= 1 - samples % 2  # of an even number the median is a mean
         warm_up = _WARM_UP if threads == 1 else _SPREAD
         return cls(call, calls, samples, warm_up if once < _LONG_CALL else -1.0)
 

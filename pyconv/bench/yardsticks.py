@@ -103,9 +103,9 @@ def tiles_of(plan: Plan) -> list[Tile]:
 def whole_cores_gflops(threads: int) -> float:
     """Sample a tile that takes so many cores as a whole.
 
-    What runs on the other thread of a core leaves multiply-adds alone that wait for nothing, which are half of what the
-    core could begin in each cycle. Of a tile of few of them for each load it takes its part (measured beside a busy
-    one: the peak keeps 0.98, 6x2 tiles of 3x3 kernels 0.85 to 0.9, this one 0.5 to 0.75).
+    What runs on the other hardware thread of a core barely slows the loop of the peak, whose multiply-adds are half of
+    the instructions that the core could begin. It does slow a tile of few multiply-adds for each load (measured beside
+    a busy one: the peak keeps 0.98, 6x2 tiles of 3x3 kernels 0.85 to 0.9, this one 0.5 to 0.75).
     """
     return tile_gflops(_WHOLE_CORE, "float32", threads)
 
