@@ -90,6 +90,8 @@ def without(monkeypatch: pytest.MonkeyPatch, *modules: str) -> None:
         ([*ONE, "--csv", "."], "is a directory"),
         ([*ONE, "--csv", ""], "--csv '': the name is empty"),
         ([*ONE, "--csv", "x", "--json", "x"], "--csv x: another output goes there"),
+        ([*ONE, "--csv", "./x", "--json", "x"], "--csv ./x: another output goes there"),
+        ([*ONE, "--compare", "x.json", "--markdown", "x.json"], "--markdown x.json: is the record to compare with"),
         ([*ONE, "--plot", "x.jpg"], "must end in one of"),
         ([*ONE, "--compare", "no_such.json"], "--compare no_such.json: "),
         ([*ONE, "--fail-if", "median:10%"], "needs --compare"),

@@ -210,7 +210,7 @@ def test_a_peer_is_not_blamed_for_the_end_of_pyconv(stage: Callable[..., Any]) -
 
 
 def test_long_calls_wait_for_nobody(stage: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(session, "_LONG_CALL", JOBS[0].flops - 1)
+    monkeypatch.setattr(session, "_LONG_FLOPS", JOBS[0].flops - 1)
     log = stage(whole=[100.0] * session._FIRST_SAMPLES)
     Session(JOBS[:1], [A], 3, patience=1e9).run()
     timed = [what.split()[0] for _, what in log if what.split()[0] in ("time", "whole")]

@@ -316,17 +316,18 @@ def print_list(words: Sequence[str], pattern: str | None) -> None:
 
 def check_outputs(options: argparse.Namespace) -> None:
     """Refuse outputs that could not be written at the end, before anything is measured."""
-    named: dict[str, str] = {}
-    if options.compare and options.json and Path(options.compare).resolve() == Path(options.json).resolve():
-        raise BenchError(f"--json {options.json}: is the record to compare with, which would be lost")
+    taken: dict[Path, str] = {}  # and by what
+    if options.compare:
+        taken[Path(options.compare).resolve()] = "is the record to compare with, which would be lost"
     for option in ("json", "csv", "markdown", "plot"):
         name = getattr(options, option)
         if name is not None:
             if not name:
                 raise BenchError(f"--{option} '': the name is empty")
-            if name in named.values():
-                raise BenchError(f"--{option} {name}: another output goes there")
-            named[option] = name
+            path = Path(name).resolve()
+            if path in taken:
+                raise BenchError(f"--{option} {name}: {taken[path]}")
+            taken[path] = "another output goes there"
             _check_writable(option, Path(name).absolute())
     if options.plot is not None:
         if Path(options.plot).suffix not in plot.SUFFIXES:

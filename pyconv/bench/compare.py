@@ -54,10 +54,9 @@ def compare(old: Run, new: Run, threshold: float | None) -> tuple[str, bool]:
         alone = len(run.rows) - len(pairs)
         if alone:
             parts.append(f"only in the {which} run: {counted(alone, 'row')}")
-    if threshold is not None and pairs:
-        parts.append(f"{failures} of {len(pairs)} rows are slower by more than {100 * threshold:g} %")
-    elif threshold is not None:
-        parts.append("nothing was compared: that is a failure, too")
+    if threshold is not None:
+        slower = f"{failures} of {len(pairs)} rows are slower by more than {100 * threshold:g} %"
+        parts.append(slower if pairs else "nothing was compared: that is a failure, too")
     failed = failures > 0 or (threshold is not None and not pairs)
     return "\n\n".join(part for part in parts if part) + "\n", failed
 

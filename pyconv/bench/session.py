@@ -5,8 +5,7 @@ itself: within a round all of them run one after the other, the next round begin
 over as many layers as fit the memory together (`_CHUNK_BYTES`) before the next one starts.
 
 Where a run is given patience, a sample waits until nobody else uses the cores, and is taken again if somebody does just
-after it. What decides is a tile that is timed beside every contender (yardsticks.py: whole_cores_gflops), never what
-that took.
+after it. What decides is the speed of a tile (yardsticks.py: whole_cores_gflops), never what the contender took.
 """
 
 from __future__ import annotations
@@ -30,11 +29,11 @@ T = TypeVar("T")
 LEAST_ROUNDS = 3
 _CHUNK_BYTES = 1 << 30
 _LAYERS_PER_BANDWIDTH = 8
-# Of that tile's best so far, which is looked for in so many samples, a second or a few, at first.
+# Of the tile's best so far, which is looked for in so many samples, a second or a few, at first.
 _WHOLE, _FIRST_SAMPLES = 0.9, 300
 # Operations, some ten milliseconds: longer calls have others in them in any case, and so have those that are disturbed
 # so many times. The same for all contenders, whatever they take.
-_LONG_CALL, _MOST_REPEATS = 1_000_000_000, 10
+_LONG_FLOPS, _MOST_REPEATS = 1_000_000_000, 10
 # Seconds, to weigh one layer against another: of a round with no work in it, on one thread and on several, and of an
 # operation.
 _PER_CALL, _PER_PARALLEL_CALL, _PER_FLOP = 0.015, 0.045, 2 / 50e9
@@ -145,7 +144,7 @@ class Session:
             self.notes.append(f"pyconv: {refused}")
             self.failed = True
         if self._patience_at_first:
-            waited = min(self._patience_at_first, self._patience_at_first - self._patience)
+            waited = self._patience_at_first - max(0.0, self._patience)
             rest = "" if self._patience > 0 else "; then patience was at its end, and they were taken as they came"
             self.remarks.append(
                 f"others used the cores: {counted(self._repeated, 'sample')} taken again, {waited:.0f} s waited{rest}"
@@ -298,7 +297,7 @@ class Session:
                 entry.skipped[contender.name] = str(refused)
                 return None
 
-        long = entry.job.flops > _LONG_CALL
+        long = entry.job.flops > _LONG_FLOPS
         sample = take() if long else self._undisturbed(pyconv, settings, take)
         if sample is None:
             del entry.seconds[contender.name]

@@ -58,7 +58,7 @@ _SHORT_CALL = 200e-6  # seconds; a sample of shorter calls is a loop of them,
 _SAMPLE = 500e-6  # at least this long
 # What runs beside a virtual machine takes its core for half a millisecond to one, 15 % of the time (measured: the peak
 # of half milliseconds is 10 to 35 % lower then). It hits few of as many samples as fit this time, and not their median.
-_SAMPLES, _MOST_SAMPLES = 0.005, 9
+_ALL_SAMPLES, _MOST_SAMPLES = 0.005, 9
 _EVICTED_CALLS = 8  # but only so many calls where the caches are swept before each
 _LONG_CALL = 0.5  # longer calls need no other one before them to warm up
 # The others' turn has left neither arrays nor code in the caches (measured: the second call after it takes up to twice
@@ -107,7 +107,7 @@ class Prepared:
         if once < 10 * _SHORT_CALL:
             once = min(once, seconds(call), seconds(call))
         calls = 1 if once >= _SHORT_CALL else int(_SAMPLE / once) + 1
-        samples = max(1, min(_MOST_SAMPLES, int(_SAMPLES / (calls * once))))
+        samples = max(1, min(_MOST_SAMPLES, int(_ALL_SAMPLES / (calls * once))))
         samples -= 1 - samples % 2  # of an even number the median is a mean
         warm_up = _WARM_UP if threads == 1 else _SPREAD
         return cls(call, calls, samples, warm_up if once < _LONG_CALL else -1.0)
