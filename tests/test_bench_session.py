@@ -15,6 +15,7 @@ from pyconv.bench import contender as contenders
 from pyconv.bench import session
 from pyconv.bench.contender import Contender, RefusedError, _running
 from pyconv.bench.descriptor import parse
+from pyconv.bench.patience import FIRST_LOOKS, MOST_REPEATS
 from pyconv.bench.record import Settings
 from pyconv.bench.session import Job, Peer, Session
 
@@ -152,7 +153,7 @@ def test_a_budget_that_lasts_changes_nothing(stage: Callable[..., Any]) -> None:
 
 
 def test_samples_beside_others_are_taken_again(stage: Callable[..., Any]) -> None:
-    first = [100.0] * session._FIRST_SAMPLES
+    first = [100.0] * FIRST_LOOKS
     # The peak, as it comes. Pyconv's turn: beside others before, so that it waits, and after. Then a's: after it, once.
     log = stage(whole=[*first, 99, 99, 89, 91, 85, 95, 90, 90, 80, 90, 90])
     measured = Session(JOBS[:1], [A], 1, patience=1e9)
@@ -171,8 +172,23 @@ def test_samples_beside_others_are_taken_again(stage: Callable[..., Any]) -> Non
     assert not measured.failed
 
 
+def test_cores_are_whole_without_a_clock_that_was_raised_for_a_moment(stage: Callable[..., Any]) -> None:
+    stage(whole=[*[100.0] * (FIRST_LOOKS - 9), *[150.0] * 9, *[95.0] * 6])
+    measured = Session(JOBS[:1], [A], 1, patience=1e9)
+    measured.run()
+    assert measured.remarks == ["others used the cores: 0 samples taken again, 0 s waited"]
+
+
+def test_cores_that_were_never_whole_at_first_are_known_later(stage: Callable[..., Any]) -> None:
+    stage(whole=[*[50.0] * FIRST_LOOKS, *[100.0] * 20, *[50.0] * 99])
+    measured = Session(JOBS[:1], [A], 8, patience=1e-9)
+    measured.run()
+    (remark,) = measured.remarks
+    assert "then patience was at its end" in remark
+
+
 def test_patience_ends(stage: Callable[..., Any]) -> None:
-    stage(whole=[*[100.0] * session._FIRST_SAMPLES, 100, *[50.0] * 100])
+    stage(whole=[*[100.0] * FIRST_LOOKS, 100, *[50.0] * 100])
     measured = Session(JOBS[:1], [A], 3, patience=1e-9)
     measured.run()
     assert len(measured.rows[0].pyconv.seconds) == 3
@@ -182,7 +198,7 @@ def test_patience_ends(stage: Callable[..., Any]) -> None:
 
 
 def test_patience_that_ends_while_nobody_can_begin_is_told(stage: Callable[..., Any]) -> None:
-    stage(whole=[*[100.0] * session._FIRST_SAMPLES, *[50.0] * 9])
+    stage(whole=[*[100.0] * FIRST_LOOKS, *[50.0] * 9])
     measured = Session(JOBS[:1], [], 1, patience=1e-9)
     measured.run()
     (remark,) = measured.remarks
@@ -190,9 +206,9 @@ def test_patience_that_ends_while_nobody_can_begin_is_told(stage: Callable[..., 
 
 
 def test_a_sample_that_is_always_disturbed_is_taken_as_it_is(stage: Callable[..., Any]) -> None:
-    log = stage(whole=[*[100.0] * (session._FIRST_SAMPLES + 2), *[100, 50] * session._MOST_REPEATS])
+    log = stage(whole=[*[100.0] * (FIRST_LOOKS + 2), *[100, 50] * MOST_REPEATS])
     Session(JOBS[:1], [], 1, patience=1e9).run()
-    assert sum(what.startswith("time") for _, what in log) == session._MOST_REPEATS + 1
+    assert sum(what.startswith("time") for _, what in log) == MOST_REPEATS + 1
 
 
 def test_a_peer_is_not_blamed_for_the_end_of_pyconv(stage: Callable[..., Any]) -> None:
@@ -211,10 +227,10 @@ def test_a_peer_is_not_blamed_for_the_end_of_pyconv(stage: Callable[..., Any]) -
 
 def test_long_calls_wait_for_nobody(stage: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(session, "_LONG_FLOPS", JOBS[0].flops - 1)
-    log = stage(whole=[100.0] * session._FIRST_SAMPLES)
+    log = stage(whole=[100.0] * FIRST_LOOKS)
     Session(JOBS[:1], [A], 3, patience=1e9).run()
     timed = [what.split()[0] for _, what in log if what.split()[0] in ("time", "whole")]
-    assert timed[session._FIRST_SAMPLES :] == ["whole", "whole", "time", "time"] * 3, "the peak's looks only"
+    assert timed[FIRST_LOOKS:] == ["whole", "whole", "time", "time"] * 3, "the peak's looks only"
 
 
 def test_a_peer_that_cannot_is_left_out(stage: Callable[..., Any]) -> None:

@@ -54,7 +54,7 @@ BENCH_LINES = (
     },
     {"special", "selection", "machine", "worker", "compare", "plot"},
     {"session", "table"},
-    {"contender", "onnx_model", "presets", "progress"},
+    {"contender", "onnx_model", "patience", "presets", "progress"},
     {"descriptor", "operands", "reference", "subject"},
     {"adapters", "layer", "record", "residence", "yardsticks"},
     {"processors"},

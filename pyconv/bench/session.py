@@ -4,8 +4,7 @@ Neighbours on shared cores slow everything down for seconds at a time. So no con
 itself: within a round all of them run one after the other, the next round begins with another one, and a round goes
 over as many layers as fit the memory together (`_CHUNK_BYTES`) before the next one starts.
 
-Where a run is given patience, a sample waits until nobody else uses the cores, and is taken again if somebody does just
-after it. What decides is the speed of a tile (yardsticks.py: whole_cores_gflops), never what the contender took.
+Where others use the cores all the time, a run may be given patience with them (patience.py).
 """
 
 from __future__ import annotations
@@ -17,10 +16,10 @@ from dataclasses import asdict, dataclass, field
 from itertools import groupby
 from typing import Any, TypeVar
 
-from pyconv._words import counted
 from pyconv.bench.contender import Contender, RefusedError, is_build
 from pyconv.bench.layer import Layer
 from pyconv.bench.operands import DTYPES
+from pyconv.bench.patience import Patience
 from pyconv.bench.progress import Progress
 from pyconv.bench.record import Row, Settings, Timing, Yardstick
 
@@ -29,11 +28,9 @@ T = TypeVar("T")
 LEAST_ROUNDS = 3
 _CHUNK_BYTES = 1 << 30
 _LAYERS_PER_BANDWIDTH = 8
-# Of the tile's best so far, which is looked for in so many samples, a second or a few, at first.
-_WHOLE, _FIRST_SAMPLES = 0.9, 300
-# Operations, some ten milliseconds: longer calls have others in them in any case, and so have those that are disturbed
-# so many times. The same for all contenders, whatever they take.
-_LONG_FLOPS, _MOST_REPEATS = 1_000_000_000, 10
+# Operations, some ten milliseconds: longer calls have others in them in any case. The same for all contenders, whatever
+# they take.
+_LONG_FLOPS = 1_000_000_000
 # Seconds, to weigh one layer against another: of a round with no work in it, on one thread and on several, and of an
 # operation.
 _PER_CALL, _PER_PARALLEL_CALL, _PER_FLOP = 0.015, 0.045, 2 / 50e9
@@ -118,9 +115,7 @@ class Session:
         self._peers = peers
         self._rounds = rounds
         self._deadline = None if max_seconds is None else time.monotonic() + max_seconds
-        self._patience = self._patience_at_first = patience
-        self._repeated = 0
-        self._whole: dict[tuple[str, int], float] = {}  # GFLOP/s
+        self._patience = Patience(patience)
         self._peaks: dict[tuple[str, str, int], list[float]] = {}
         self._bandwidths: dict[tuple[str, str, int], float] = {}
         self._measured = 0
@@ -143,12 +138,8 @@ class Session:
         except RefusedError as refused:  # by pyconv
             self.notes.append(f"pyconv: {refused}")
             self.failed = True
-        if self._patience_at_first:
-            waited = self._patience_at_first - max(0.0, self._patience)
-            rest = "" if self._patience > 0 else "; then patience was at its end, and they were taken as they came"
-            self.remarks.append(
-                f"others used the cores: {counted(self._repeated, 'sample')} taken again, {waited:.0f} s waited{rest}"
-            )
+        if remark := self._patience.remark:
+            self.remarks.append(remark)
 
     def _run_group(self, isa: str, threads: int, jobs: list[Job], progress: Progress) -> None:
         """Measure the jobs that share their processes."""
@@ -305,31 +296,9 @@ class Session:
             entry.seconds[contender.name].append(sample)
 
     def _undisturbed(self, pyconv: Contender, settings: Settings, take: Callable[[], T]) -> T:
-        """Take a sample, again while there is patience and others use the cores."""
-        repeats = 0
-        while True:
-            begun = time.monotonic()
-            patient = self._patience > 0 and repeats < _MOST_REPEATS
-            if not patient or self._has_whole_cores(pyconv, settings):
-                sample = take()
-                if not patient or self._has_whole_cores(pyconv, settings):
-                    return sample
-                repeats += 1
-                self._repeated += 1
-            self._patience -= time.monotonic() - begun
-
-    def _has_whole_cores(self, pyconv: Contender, settings: Settings) -> bool:
-        """Tell whether nobody else uses the cores."""
-
-        def sample() -> float:
-            return float(pyconv.ask("whole")["gflops"])
-
-        key = settings.isa, settings.threads
-        if key not in self._whole:
-            self._whole[key] = max(sample() for _ in range(_FIRST_SAMPLES))
-        now = sample()
-        self._whole[key] = max(now, self._whole[key])
-        return now >= _WHOLE * self._whole[key]
+        """Take a sample when nobody else uses the cores, as far as there is patience."""
+        cores = settings.isa, settings.threads
+        return self._patience.undisturbed(take, lambda: float(pyconv.ask("whole")["gflops"]), cores)
 
     def _row(self, entry: _Entry, finished: bool) -> Row:
         layer, settings, facts = entry.job.layer, entry.job.settings, entry.facts
