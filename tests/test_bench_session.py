@@ -174,7 +174,7 @@ def test_samples_beside_others_are_taken_again(stage: Callable[..., Any]) -> Non
 
 def test_cores_are_whole_without_a_clock_that_was_raised_for_a_moment(stage: Callable[..., Any]) -> None:
     stage(whole=[*[100.0] * (FIRST_LOOKS - 9), *[150.0] * 9, *[95.0] * 6])
-    measured = Session(JOBS[:1], [A], 1, patience=1e9)
+    measured = Session(JOBS[:1], [A], 1, patience=1e-9)
     measured.run()
     assert measured.remarks == ["others used the cores: 0 samples taken again, 0 s waited"]
 
