@@ -24,8 +24,13 @@ _STREAMS = 16  # more than a processor keeps fetching ahead in
 _SHUFFLES, _PIECE_IN_STRIP, _PIECE_IN_OUTPUT = 24, 2, 7
 # Cycles that gathering a vector of pixels takes (measured, 1x1 kernels on 14 and 28 pixels: 3.1 and 4.3).
 GATHER = 3
+_FEW = 512  # pixels (`_wait_for_weights`)
 # The part of its cycles that a load of a whole line costs, where multiply-adds have the longer way to go.
 _IN_THE_WAY = 0.05
+# The part of the loads that a tile of two multiply-adds a cycle gets: 14x1 tiles of 32 bytes reach 0.84 of the speed of
+# 6x2 tiles beside a neighbour on the core's other thread, 0.92 without (measured); the prices of 286 layers in every
+# tile fit their times best so.
+_LOADED = 0.9
 
 
 def loads_per_cycle(vector_bytes: int, fmas: int) -> float:
@@ -48,10 +53,13 @@ def tile_cycles(m: int, nv: int, vector_loads: float, vector_bytes: int, fmas: i
     bytes where they are not. The loop itself adds up to 3 instructions.
     """
     wide = loads_per_cycle(vector_bytes, fmas)
+    of_lines = vector_bytes == CACHE_LINE
     loads = m / max(wide, 2 // fmas) + vector_loads / wide
+    if fmas > 1 and not of_lines:
+        loads /= _LOADED
     chains = m * nv
     cycles = max(chains / fmas, loads, 5.0 + (0.5 if chains in (7, 9) else 0), (chains + m + nv + 3) / 4)
-    return cycles + _IN_THE_WAY * loads if wide < fmas else cycles
+    return cycles + _IN_THE_WAY * loads if fmas > 1 and of_lines else cycles
 
 
 def _transposing(lanes: int, a_piece: int) -> float:
@@ -102,42 +110,86 @@ def row_cycles(p: ConvProblem, table: TileTable, caches: Caches, tile: tuple[str
             storing = store_cycles(m, v, lanes, table.vector_bytes, transposed, multiplying)
             cycles += blocks * tiles * (multiplying + storing)
     if role == "ow":  # a row begins anew with each block's weights (measured, 27 taps: 5 %)
-        cycles += 100 * ceil_div(scalars, most[nv - 1])
+        cycles += 120 * ceil_div(scalars, most[nv - 1])
     elif not transposed and vectors % lanes:  # a part of a vector for each pixel (measured, 2 to 4 channels: 11 to 14)
         cycles += 12 * scalars
-    # Vectors of pixels start anywhere in a cache line and lie a channel apart, those of packed weights on its boundary
-    # and in a row. It shows where they do not stay in the first level cache (measured: 0 to 15 %), unless the units are
-    # slow enough to leave the time for it (measured: nothing).
-    lines = p.ic // p.g * p.kh * min(p.sw, p.kw) * (nv * table.vector_bytes + CACHE_LINE)
-    far = role == "ow" and p.kw > 1 and lines > caches.l1 and table.fmas > 1
-    # Under a 1x1 kernel no tap reads what another has read: all pixels stream (measured: 4 to 12 %). So do weights, on
-    # lines of their own. From caches that deliver 64 bytes a cycle the hungriest tiles lose 0 to 10 %, 3 on average.
-    eaten = table.vector_bytes * table.fmas / most[nv - 1]
-    pixels_stream = role == "ow" and p.kw == 1
-    weights_stream = role == "oc" and taps * nv * table.vector_bytes > caches.l1
-    if far or (pixels_stream and eaten >= L2_STREAM * max(1, table.vector_bytes // 32)):
-        return cycles * 1.08
-    if table.vector_bytes < CACHE_LINE or table.fmas == 1 or eaten == L2_STREAM:
-        return cycles
-    if eaten > L2_STREAM:
-        return cycles * (1.03 if pixels_stream or weights_stream else 1.0)
-    # Tiles that eat less get no passes (`_weights_share`): where the image is larger than the cache, their strips have
-    # few rows, many of them gathered twice (measured, 128 channels on 112 to 280 pixels: 4 to 40 %).
-    few_rows = role == "oc" and p.kh > p.sh and p.ic // p.g * p.ih * p.iw * item_size(p) > caches.l2
-    wider = even_tails(ceil_div(vectors, lanes), 3)[0][0] > nv  # blocks of three vectors, which get passes
-    return cycles * (1.05 if few_rows and wider else 1.0)
+    wait = _wait_for_weights if role == "oc" else _wait_for_pixels
+    return cycles * wait(p, table, caches, nv)
 
 
-def gather_cycles(p: ConvProblem, pixels: int, tile: Tile, x_channels_last: bool) -> float:
-    """Cycles that it takes to bring a row of points to where a tile of a 1x1 kernel reads them, unless in the image.
+def _eaten(table: TileTable, m: int) -> float:
+    """Bytes of vectors that a tile of m scalars reads in a cycle."""
+    return table.vector_bytes * table.fmas / m
 
-    Other kernels read the same strip in every role. Vectors of neighbouring channels become those of pixels by
-    transposition, 8 of them at a time.
+
+def _wait_for_pixels(p: ConvProblem, table: TileTable, caches: Caches, nv: int) -> float:
+    """Return how many times its cycles a row takes in up to nv vectors of pixels, which not always are in L1.
+
+    They start anywhere in a cache line and lie a channel apart, those of packed weights on its boundary and in a row.
+    It shows where they do not stay in the first level cache (measured: 0 to 15 %), unless the units are slow enough to
+    leave the time for it (measured: nothing). Under a 1x1 kernel no tap reads what another has read: all pixels stream
+    (measured: 4 to 12 %; from caches that deliver 64 bytes a cycle the hungriest tiles lose 0 to 10 %, 3 on average).
     """
-    if p.kh * p.kw > 1 or tile.reads_image(p, x_channels_last):
+    eaten = _eaten(table, table.most("ow")[nv - 1])
+    if p.kw == 1:
+        if eaten >= L2_STREAM * max(1, table.vector_bytes // 32):
+            return 1.08
+        return 1.03 if eaten > L2_STREAM and table.vector_bytes == CACHE_LINE and table.fmas > 1 else 1.0
+    lines = p.ic // p.g * p.kh * min(p.sw, p.kw) * (nv * table.vector_bytes + CACHE_LINE)
+    return 1.08 if lines > caches.l1 and table.fmas > 1 else 1.0
+
+
+def _wait_for_weights(p: ConvProblem, table: TileTable, caches: Caches, nv: int) -> float:
+    """Return how many times its cycles a row takes in up to nv vectors of weights, which not always are in L1."""
+    if table.fmas == 1:
+        return 1.0
+    eaten = _eaten(table, table.most("oc")[nv - 1])
+    channels = p.ic // p.g * p.kh
+    weights = channels * p.kw * nv * table.vector_bytes
+    if table.vector_bytes < CACHE_LINE:
+        # Beside more than half of what the second level cache delivers to such vectors in a cycle (measured, blocks of
+        # 64 KiB and more: tiles that eat less take 1 to 8 % less, the more beside others on the core's other thread).
+        waiting = 1.06 if eaten > L2_STREAM and weights > 2 * caches.l1 else 1.0
+    elif eaten > L2_STREAM:
+        waiting = 1.03 if weights > caches.l1 else 1.0
+    elif eaten < L2_STREAM:
+        # Tiles that eat less get no passes (`_weights_share`): where the image is larger than the cache, their strips
+        # have few rows, many of them gathered twice (measured, 128 channels on 112 to 280 pixels: 4 to 40 %).
+        few_rows = p.kh > p.sh and _exceeds_l2(p, caches)
+        wider = even_tails(ceil_div(p.oc // p.g, table.vector_bytes // item_size(p)), 3)[0][0] > nv
+        waiting = 1.05 if few_rows and wider else 1.0  # where blocks of three vectors would get passes
+    else:
+        waiting = 1.0
+    # Taps of a row that are as many strides apart, if no other row reads them: pixels stream beside weights, a line of
+    # each tap for a few of them. Vectors of pixels take whole lines (measured: 6 to 40 % less, but vectors of 32 bytes,
+    # of 1000 pixels and more, up to 16 % more).
+    apart = p.kw > 1 and p.sw > 1 and (p.of_patches or p.kh == 1)
+    tap_lines = channels * min(p.sw, p.kw) * CACHE_LINE
+    few = p.oh * p.ow <= _FEW or table.vector_bytes == CACHE_LINE
+    return waiting * (1.1 if apart and few and tap_lines + weights > 2 * caches.l1 else 1.0)
+
+
+def gather_cycles(p: ConvProblem, pixels: int, tile: Tile, caches: Caches, x_channels_last: bool) -> float:
+    """Cycles that it takes to bring a row of points to where a tile of a 1x1 kernel reads them.
+
+    Other kernels read the same strip in every role. In the image it costs as much only where they come from beyond the
+    second level cache, those of a tile take a good part of the first, and its vectors are whole lines (measured, 256
+    channels of 56x56 pixels: tiles that the pixels are gathered for take 10 to 40 % less). Vectors of neighbouring
+    channels become those of pixels by transposition, 8 of them at a time.
+    """
+    if p.kh * p.kw > 1:
         return 0
+    if tile.reads_image(p, x_channels_last):
+        of_lines = tile.vector_bytes == CACHE_LINE and tile.has_panels(p, caches)
+        if not (of_lines and _exceeds_l2(p, caches)):
+            return 0
     a_vector = _transposing(tile.lanes, _PIECE_IN_STRIP) / 8 if x_channels_last else GATHER
     return p.ic // p.g * ceil_div(pixels, tile.lanes) * a_vector
+
+
+def _exceeds_l2(p: ConvProblem, caches: Caches) -> bool:
+    """Whether a group's image is larger than the second level cache."""
+    return p.ic // p.g * p.ih * p.iw * item_size(p) > caches.l2
 
 
 def depthwise_cycles(p: ConvProblem, tile: Tile) -> float:
@@ -286,10 +338,10 @@ def choose_tile(
     may_be_flat = p.of_patches and p.oh > 1 and not (points and x_channels_last)
     flat = replace(p, oh=1, ow=p.oh * p.ow) if may_be_flat else p
     offered = [(role, nv) for role in ("oc", "ow") for nv, m in enumerate(table.most(role), start=1) if m]
-    if points and icg >= _STREAMS and p.oc // p.g <= table.most("ow")[0]:
-        # Pixels of which little is made come from far away for the most part. If they do so in many streams, a line of
-        # each at a time is best (measured, 64 channels to 2 of 388x388 pixels: two lines take 1.8 times as long; of 8
-        # channels they take 15 to 50 % less, in the cache 0 to 8 % less).
+    if points and _exceeds_l2(p, caches) and icg >= _STREAMS and p.oc // p.g <= table.most("ow")[0]:
+        # Pixels of which little is made, and that come in many streams: a line of each at a time is best (measured, 64
+        # channels to 2 of 388x388 pixels: two lines take 1.8 times as long; of 8 channels they take 15 to 50 % less, in
+        # the cache 0 to 15 % less).
         offered = [(role, nv) for role, nv in offered if role == "oc" or nv * table.vector_bytes <= CACHE_LINE]
 
     needed = needed_parts(p.mb * p.g, threads)
@@ -297,7 +349,7 @@ def choose_tile(
     def cycles(tile: tuple[str, int]) -> float:
         offer = table.tile(p, *tile)
         rows = p if may_be_flat and offer.has_panels(p, caches) else flat
-        gathering = gather_cycles(p, rows.ow, offer, x_channels_last)
+        gathering = gather_cycles(p, rows.ow, offer, caches, x_channels_last)
         price = rows.oh * (gathering + row_cycles(rows, table, caches, tile, channels_last))
         return price * uneven(offer) if needed > 1 else price
 
