@@ -71,13 +71,14 @@ def store_cycles(m: int, nv: int, lanes: int, vector_bytes: int, transposed: boo
     """Cycles from the accumulators to the output that multiplying does not hide, beside some 20 for the call.
 
     The output is rarely in the first level cache, and its rows lie a page or more apart: a line written takes 14
-    cycles (measured). 16 lines can wait for it while the next tile multiplies; more of them stall it (measured: tiles
+    cycles (measured, one after the other), in part beside other work (the prices of 475 layers in every tile fit their
+    times best with 8). 16 lines can wait for it while the next tile multiplies; more of them stall it (measured: tiles
     of up to 14 accumulators take 10 to 20 % less where few taps are summed). Each of the pieces of columns that
     transposed vectors become goes to another line.
     """
     if not transposed:
         lines = m * nv * vector_bytes / CACHE_LINE
-        return 20 + max(14 * (lines - 16), 14 * lines - multiplying, 0)
+        return 20 + max(8 * (lines - 16), 8 * lines - multiplying, 0)
     if lanes == 16 and m > 8:
         return 20 + nv * (64 + _PIECE_IN_OUTPUT * lanes)
     return 20 + ceil_div(m, 8) * nv * _transposing(lanes, _PIECE_IN_OUTPUT)
