@@ -33,6 +33,7 @@ AVX2 = TileTable.of(
 )
 CACHES = Caches(32 << 10, 1 << 20)
 HALF_L2 = replace(CACHES, l2=512 << 10)
+LARGE = Caches(48 << 10, 2 << 20)
 
 LAYER = ConvProblem(
     mb=1, g=1, ic=64, ih=56, iw=56, oc=64, oh=56, ow=56, kh=3, kw=3, sh=1, sw=1, dh=1, dw=1,
@@ -115,6 +116,24 @@ def test_a_large_map_reads_the_larger_of_weights_and_image_once() -> None:
 def pointwise(ic: int, size: int, oc: int) -> ConvProblem:
     pixels = size * size
     return replace(LAYER, ic=ic, oc=oc, ih=1, iw=pixels, oh=1, ow=pixels, kh=1, kw=1, pt=0, pb=0, pl=0, pr=0)
+
+
+def dense(icg: int, size: int, oc: int, g: int = 1, p: int = 1) -> ConvProblem:
+    """A 3x3 kernel on maps of which as many pixels are computed."""
+    full = size + 2 - 2 * p
+    return replace(LAYER, g=g, ic=icg * g, oc=oc, ih=full, iw=full, oh=size, ow=size, pt=p, pb=p, pl=p, pr=p)
+
+
+def patches(ic: int, size: int, oc: int, k: int) -> ConvProblem:
+    full = size * k
+    return replace(
+        LAYER, ic=ic, oc=oc, ih=full, iw=full, oh=size, ow=size, kh=k, kw=k, sh=k, sw=k, pt=0, pb=0, pl=0, pr=0
+    )
+
+
+def signal(ic: int, ow: int, oc: int, k: int, s: int = 1) -> ConvProblem:
+    iw = (ow - 1) * s + k
+    return replace(LAYER, ic=ic, oc=oc, ih=1, iw=iw, oh=1, ow=ow, kh=1, kw=k, sw=s, pt=0, pb=0, pl=0, pr=0)
 
 
 def test_outputs_that_share_no_pixel_lie_in_a_flat_strip() -> None:
@@ -567,6 +586,34 @@ def test_threads_have_tiles_that_they_can_share() -> None:
     assert AVX512.tile(p, "oc", 3).n_oc_blk(p) == 11
     assert unevenness(11, 7, 8) == pytest.approx(8 / 7), "eight of seven rows, or else more of eleven blocks"
     assert unevenness(11, 7, 1) == 1
+
+
+MEASURED = {
+    "3x4 tiles wait for weights": (dense(256, 14, 256), AVX2, HALF_L2, ("oc", 2)),
+    "few weights keep nobody waiting": (dense(32, 7, 1024, g=32), AVX2, HALF_L2, ("oc", 4)),
+    "14x1 tiles are short of loads": (dense(3, 32, 64), AVX2, HALF_L2, ("ow", 2)),
+    "so are scalars of pixels": (dense(16, 14, 512, g=32), AVX2, HALF_L2, ("oc", 2)),
+    "lines are written beside other work": (dense(1, 570, 64, p=0), AVX2, HALF_L2, ("ow", 2)),
+    "patches stream": (patches(3, 16, 1024, 14), AVX2, HALF_L2, ("ow", 2)),
+    "whatever their number, past vectors of whole lines": (signal(512, 999, 512, k=2, s=2), AVX512, LARGE, ("ow", 4)),
+    "past shorter ones they do not if they are many": (signal(512, 999, 512, k=2, s=2), AVX2, HALF_L2, ("oc", 2)),
+    "two taps are too few to reuse pixels": (signal(32, 15_999, 64, k=2), AVX2, HALF_L2, ("ow", 2)),
+    "pixels in the image may be far away": (pointwise(256, 56, 64), AVX512, LARGE, ("ow", 3)),
+    "few of them may not": (pointwise(64, 56, 64), AVX512, LARGE, ("ow", 2)),
+    "nor those of small images, of which little is made": (pointwise(48, 28, 12), AVX512, LARGE, ("ow", 3)),
+}
+
+
+@pytest.mark.parametrize("rule", MEASURED)
+def test_the_cheapest_tile_is_among_the_fastest_measured(rule: str) -> None:
+    problem, table, caches, fastest = MEASURED[rule]
+    tile = make_plan(problem, table, caches, 1).tile
+    assert (tile.role, tile.NV) == fastest
+
+
+def test_all_channels_of_a_pixel_are_written_at_once() -> None:
+    image = replace(dense(3, 112, 32), ih=224, iw=224, sh=2, sw=2, pb=0, pr=0)
+    assert make_plan(image, AVX2, HALF_L2, 1, channels_last=True, x_channels_last=True).tile.NV == 4
 
 
 def test_an_empty_batch_has_a_plan() -> None:
