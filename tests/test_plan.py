@@ -119,7 +119,7 @@ def pointwise(ic: int, size: int, oc: int) -> ConvProblem:
 
 
 def dense(icg: int, size: int, oc: int, g: int = 1, p: int = 1) -> ConvProblem:
-    """A 3x3 kernel on maps of which as many pixels are computed."""
+    """Return a 3x3 convolution that computes a map of size x size pixels."""
     full = size + 2 - 2 * p
     return replace(LAYER, g=g, ic=icg * g, oc=oc, ih=full, iw=full, oh=size, ow=size, pt=p, pb=p, pl=p, pr=p)
 
