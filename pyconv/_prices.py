@@ -50,7 +50,8 @@ def tile_cycles(m: int, nv: int, vector_loads: float, vector_bytes: int, fmas: i
     One or two multiply-adds are issued a cycle, four instructions in all. An accumulator is ready again after 4 or 5
     cycles, and where one unit has more of them than the other, it is behind (measured, AVX2: 8 take 5.2 cycles, 7 and
     9 take 5.4). A broadcast into 64 bytes counts as a load of as many where the units are as wide, and as one of 4
-    bytes where they are not. The loop itself adds up to 3 instructions.
+    bytes where they are not; of shorter ones, not all are to be had (`_LOADED`). The loop itself adds up to 3
+    instructions.
     """
     wide = loads_per_cycle(vector_bytes, fmas)
     of_lines = vector_bytes == CACHE_LINE
@@ -115,8 +116,8 @@ def row_cycles(p: ConvProblem, table: TileTable, caches: Caches, tile: tuple[str
     elif not transposed and vectors % lanes:  # a part of a vector for each pixel (measured, 2 to 4 channels: 11 to 14)
         cycles += 12 * scalars
     if role == "oc" and channels_last and ceil_div(vectors, lanes) > nv:
-        # The channels of a pixel are written in pieces, one for each block (measured, 3 channels to 32 at once: 3 to
-        # 10 % less than 16 at a time).
+        # No block writes all channels of a pixel at once (measured, 3 channels to 32: at once 3 to 10 % less time than
+        # 16 at a time).
         cycles += 6 * scalars
     wait = _wait_for_weights if role == "oc" else _wait_for_pixels
     return cycles * wait(p, table, caches, nv)
@@ -132,18 +133,21 @@ def _wait_for_pixels(p: ConvProblem, table: TileTable, caches: Caches, nv: int) 
 
     They start anywhere in a cache line and lie a channel apart, those of packed weights on its boundary and in a row.
     It shows where they do not stay in the first level cache (measured: 0 to 15 %), unless the units are slow enough to
-    leave the time for it (measured: nothing). Under a 1x1 kernel no tap reads what another has read: all pixels stream
-    (measured: 4 to 12 %; from caches that deliver 64 bytes a cycle the hungriest tiles lose 0 to 10 %, 3 on average).
+    leave the time for it (measured: nothing). Under a kernel of one column no tap of a row reads what another has read:
+    all pixels stream (measured: 4 to 12 %; from caches that deliver 64 bytes a cycle the hungriest tiles lose 0 to
+    10 %, 3 on average).
     """
     eaten = _eaten(table, table.most("ow")[nv - 1])
     if p.kw == 1:
         if eaten >= L2_STREAM * max(1, table.vector_bytes // 32):
             return 1.08
         return 1.03 if eaten > L2_STREAM and table.vector_bytes == CACHE_LINE and table.fmas > 1 else 1.0
-    if p.kw == 2 and eaten >= L2_STREAM * max(1, table.vector_bytes // 32):
-        return 1.06  # not more than two taps do (measured, 32 channels: 0 to 18 %)
     lines = p.ic // p.g * p.kh * min(p.sw, p.kw) * (nv * table.vector_bytes + CACHE_LINE)
-    return 1.08 if lines > caches.l1 and table.fmas > 1 else 1.0
+    far = lines > caches.l1 and table.fmas > 1
+    if p.kw == 2 and eaten >= L2_STREAM * max(1, table.vector_bytes // 32):
+        # Not more than two taps do (measured, 32 channels: 0 to 18 %; 2048: 8 %).
+        return 1.14 if far else 1.06
+    return 1.08 if far else 1.0
 
 
 def _wait_for_weights(p: ConvProblem, table: TileTable, caches: Caches, nv: int) -> float:
@@ -167,13 +171,13 @@ def _wait_for_weights(p: ConvProblem, table: TileTable, caches: Caches, nv: int)
         waiting = 1.05 if few_rows and wider else 1.0  # where blocks of three vectors would get passes
     else:
         waiting = 1.0
-    # Taps of a row that are as many strides apart, if no other row reads them: pixels stream beside weights, a line of
-    # each tap for a few of them. Vectors of pixels take whole lines (measured: 6 to 40 % less, but vectors of 32 bytes,
-    # of 1000 pixels and more, up to 16 % more).
+    # Patches, and signals with a stride: the pixels of a tap lie on lines of their own, which stream beside weights, a
+    # line for the few pixels of a tile. Vectors of pixels take it whole (measured: 6 to 40 % less time with 64 bytes;
+    # with 32 bytes 6 to 26 % less on 16 to 256 pixels, up to 16 % more on 1000 and more; not measured with 16).
     apart = p.kw > 1 and p.sw > 1 and (p.of_patches or p.kh == 1)
     tap_lines = channels * min(p.sw, p.kw) * CACHE_LINE
-    few = p.oh * p.ow <= _FEW or table.vector_bytes == CACHE_LINE
-    return waiting * (1.1 if apart and few and tap_lines + weights > 2 * caches.l1 else 1.0)
+    whole = table.vector_bytes == CACHE_LINE or (table.vector_bytes == 32 and p.oh * p.ow <= _FEW)
+    return waiting * (1.1 if apart and whole and tap_lines + weights > 2 * caches.l1 else 1.0)
 
 
 def gather_cycles(p: ConvProblem, pixels: int, tile: Tile, caches: Caches, x_channels_last: bool) -> float:
@@ -195,7 +199,7 @@ def gather_cycles(p: ConvProblem, pixels: int, tile: Tile, caches: Caches, x_cha
 
 
 def _exceeds_l2(p: ConvProblem, caches: Caches) -> bool:
-    """Whether a group's image is larger than the second level cache."""
+    """Whether a group's image, in the dtype of the sums, is larger than the second level cache."""
     return p.ic // p.g * p.ih * p.iw * item_size(p) > caches.l2
 
 

@@ -590,7 +590,6 @@ def test_threads_have_tiles_that_they_can_share() -> None:
 
 MEASURED = {
     "3x4 tiles wait for weights": (dense(256, 14, 256), AVX2, HALF_L2, ("oc", 2)),
-    "few weights keep nobody waiting": (dense(32, 7, 1024, g=32), AVX2, HALF_L2, ("oc", 4)),
     "14x1 tiles are short of loads": (dense(3, 32, 64), AVX2, HALF_L2, ("ow", 2)),
     "so are scalars of pixels": (dense(16, 14, 512, g=32), AVX2, HALF_L2, ("oc", 2)),
     "lines are written beside other work": (dense(1, 570, 64, p=0), AVX2, HALF_L2, ("ow", 2)),
@@ -598,6 +597,7 @@ MEASURED = {
     "whatever their number, past vectors of whole lines": (signal(512, 999, 512, k=2, s=2), AVX512, LARGE, ("ow", 4)),
     "past shorter ones they do not if they are many": (signal(512, 999, 512, k=2, s=2), AVX2, HALF_L2, ("oc", 2)),
     "two taps are too few to reuse pixels": (signal(32, 15_999, 64, k=2), AVX2, HALF_L2, ("ow", 2)),
+    "all the more if these are far away": (signal(2048, 999, 33, k=2), AVX2, HALF_L2, ("ow", 2)),
     "pixels in the image may be far away": (pointwise(256, 56, 64), AVX512, LARGE, ("ow", 3)),
     "few of them may not": (pointwise(64, 56, 64), AVX512, LARGE, ("ow", 2)),
     "nor those of small images, of which little is made": (pointwise(48, 28, 12), AVX512, LARGE, ("ow", 3)),

@@ -1,7 +1,8 @@
 """Patience: samples wait until nobody else uses the cores, and are taken again if somebody does just after them.
 
 What decides is a look at the cores, the speed of a tile (yardsticks.py: whole_cores_gflops), never what the contender
-took; so it is the same for all of them. All waiting comes out of one number of seconds.
+took; so it is the same for all of them. Waiting and repeating, not the looks that come first, is taken out of one
+number of seconds.
 """
 
 from __future__ import annotations
