@@ -21,7 +21,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from pyconv._line import Line, lay_flat, lay_out, length_of
-from pyconv._prices import L2_STREAM, even_tails, tile_cycles
+from pyconv._prices import L2_STREAM, eaten, even_tails, tile_cycles
 from pyconv._problem import ConvProblem
 from pyconv._shares import Shares, share_out
 from pyconv._tiles import CACHE_LINE, PAGE, Caches, Tile, ceil_div, item_size, round_up
@@ -404,7 +404,7 @@ def _weights_share(p: ConvProblem, tile: Tile, caches: Caches) -> int:
     to 9 % more than it saves). Otherwise half of the second will do, where they would not fit it as a whole (measured:
     8 to 10 %).
     """
-    if tile.vector_bytes == CACHE_LINE and tile.vector_bytes * tile.fmas / tile.largest >= L2_STREAM:
+    if tile.vector_bytes == CACHE_LINE and eaten(tile, tile.largest) >= L2_STREAM:
         return caches.l1 // 2
     weights = _channel_bytes(p, tile) * (p.ic // p.g)
     return caches.l2 // 2 if weights > caches.l2 else weights

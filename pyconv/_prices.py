@@ -24,7 +24,7 @@ _STREAMS = 16  # more than a processor keeps fetching ahead in
 _SHUFFLES, _PIECE_IN_STRIP, _PIECE_IN_OUTPUT = 24, 2, 7
 # Cycles that gathering a vector of pixels takes (measured, 1x1 kernels on 14 and 28 pixels: 3.1 and 4.3).
 GATHER = 3
-_FEW = 512  # pixels (`_wait_for_weights`)
+_MOST_APART = 512  # pixels (`_wait_for_weights`)
 # The part of its cycles that a load of a whole line costs, where multiply-adds have the longer way to go.
 _IN_THE_WAY = 0.05
 # The part of the loads that a tile of two multiply-adds a cycle gets: 14x1 tiles of 32 bytes reach 0.84 of the speed of
@@ -123,9 +123,9 @@ def row_cycles(p: ConvProblem, table: TileTable, caches: Caches, tile: tuple[str
     return cycles * wait(p, table, caches, nv)
 
 
-def _eaten(table: TileTable, m: int) -> float:
+def eaten(tile: Tile | TileTable, m: int) -> float:
     """Bytes of vectors that a tile of m scalars reads in a cycle."""
-    return table.vector_bytes * table.fmas / m
+    return tile.vector_bytes * tile.fmas / m
 
 
 def _wait_for_pixels(p: ConvProblem, table: TileTable, caches: Caches, nv: int) -> float:
@@ -137,14 +137,15 @@ def _wait_for_pixels(p: ConvProblem, table: TileTable, caches: Caches, nv: int) 
     all pixels stream (measured: 4 to 12 %; from caches that deliver 64 bytes a cycle the hungriest tiles lose 0 to
     10 %, 3 on average).
     """
-    eaten = _eaten(table, table.most("ow")[nv - 1])
+    appetite = eaten(table, table.most("ow")[nv - 1])
+    hungriest = appetite >= L2_STREAM * max(1, table.vector_bytes // 32)
     if p.kw == 1:
-        if eaten >= L2_STREAM * max(1, table.vector_bytes // 32):
+        if hungriest:
             return 1.08
-        return 1.03 if eaten > L2_STREAM and table.vector_bytes == CACHE_LINE and table.fmas > 1 else 1.0
+        return 1.03 if appetite > L2_STREAM and table.vector_bytes == CACHE_LINE and table.fmas > 1 else 1.0
     lines = p.ic // p.g * p.kh * min(p.sw, p.kw) * (nv * table.vector_bytes + CACHE_LINE)
     far = lines > caches.l1 and table.fmas > 1
-    if p.kw == 2 and eaten >= L2_STREAM * max(1, table.vector_bytes // 32):
+    if p.kw == 2 and hungriest:
         # Not more than two taps do (measured, 32 channels: 0 to 18 %; 2048: 8 %).
         return 1.14 if far else 1.06
     return 1.08 if far else 1.0
@@ -154,16 +155,16 @@ def _wait_for_weights(p: ConvProblem, table: TileTable, caches: Caches, nv: int)
     """Return how many times its cycles a row takes in up to nv vectors of weights, which not always are in L1."""
     if table.fmas == 1:
         return 1.0
-    eaten = _eaten(table, table.most("oc")[nv - 1])
+    appetite = eaten(table, table.most("oc")[nv - 1])
     channels = p.ic // p.g * p.kh
     weights = channels * p.kw * nv * table.vector_bytes
     if table.vector_bytes < CACHE_LINE:
         # Beside more than half of what the second level cache delivers to such vectors in a cycle (measured, blocks of
         # 64 KiB and more: tiles that eat less take 1 to 8 % less, the more beside others on the core's other thread).
-        waiting = 1.06 if eaten > L2_STREAM and weights > 2 * caches.l1 else 1.0
-    elif eaten > L2_STREAM:
+        waiting = 1.06 if appetite > L2_STREAM and weights > 2 * caches.l1 else 1.0
+    elif appetite > L2_STREAM:
         waiting = 1.03 if weights > caches.l1 else 1.0
-    elif eaten < L2_STREAM:
+    elif appetite < L2_STREAM:
         # Tiles that eat less get no passes (`_weights_share`): where the image is larger than the cache, their strips
         # have few rows, many of them gathered twice (measured, 128 channels on 112 to 280 pixels: 4 to 40 %).
         few_rows = p.kh > p.sh and _exceeds_l2(p, caches)
@@ -176,7 +177,7 @@ def _wait_for_weights(p: ConvProblem, table: TileTable, caches: Caches, nv: int)
     # with 32 bytes 6 to 26 % less on 16 to 256 pixels, up to 16 % more on 1000 and more; not measured with 16).
     apart = p.kw > 1 and p.sw > 1 and (p.of_patches or p.kh == 1)
     tap_lines = channels * min(p.sw, p.kw) * CACHE_LINE
-    whole = table.vector_bytes == CACHE_LINE or (table.vector_bytes == 32 and p.oh * p.ow <= _FEW)
+    whole = table.vector_bytes == CACHE_LINE or (table.vector_bytes == 32 and p.oh * p.ow <= _MOST_APART)
     return waiting * (1.1 if apart and whole and tap_lines + weights > 2 * caches.l1 else 1.0)
 
 

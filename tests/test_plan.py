@@ -137,13 +137,13 @@ def signal(ic: int, ow: int, oc: int, k: int, s: int = 1) -> ConvProblem:
 
 
 def test_outputs_that_share_no_pixel_lie_in_a_flat_strip() -> None:
-    patches = replace(LAYER, ic=3, oc=96, ih=224, iw=224, oh=56, ow=56, kh=4, kw=4, sh=4, sw=4, pt=0, pb=0, pl=0, pr=0)
-    flat = make_plan(patches, AVX2, HALF_L2, 1)
+    tokens = patches(3, 56, 96, 4)
+    flat = make_plan(tokens, AVX2, HALF_L2, 1)
     assert flat.blocks.flat
     assert flat.row_pitch == flat.blocks.ow_blk == 56
-    assert not make_plan(replace(patches, sh=3, ih=169), AVX2, HALF_L2, 1).blocks.flat, "rows share pixels"
-    assert not make_plan(replace(patches, pl=1, pr=1, iw=222), AVX2, HALF_L2, 1).blocks.flat, "there are explicit zeros"
-    assert not make_plan(replace(patches, oh=1, ih=4), AVX2, HALF_L2, 1).blocks.flat, "there is one row"
+    assert not make_plan(replace(tokens, sh=3, ih=169), AVX2, HALF_L2, 1).blocks.flat, "rows share pixels"
+    assert not make_plan(replace(tokens, pl=1, pr=1, iw=222), AVX2, HALF_L2, 1).blocks.flat, "there are explicit zeros"
+    assert not make_plan(replace(tokens, oh=1, ih=4), AVX2, HALF_L2, 1).blocks.flat, "there is one row"
 
 
 def test_many_pixels_of_scalars_come_in_panels() -> None:
